@@ -1,0 +1,140 @@
+"""What may be proposed to the log, and what comes of it.
+
+A log entry is a ``LogBatch``: the leader's stamp and the commands of many connections, each
+connection's part kept as the very bytes that it sent.  The layout is positional MessagePack
+(``array_like``, integer tags), so old logs stay readable as long as fields are only appended.
+
+Always true: every command that decodes can be applied; a refusal is an ``Outcome``, never an
+exception that would stop the log.  Time and chance are not here: what needs time when applied
+uses the stamp of its batch (cluster time in milliseconds, chosen by the leader).
+"""
+
+import msgspec
+
+from waypost.model import Health, Instance, InstanceId, ServiceName, SessionId
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Make an instance known, or known anew, and tie its life to a session.
+
+    With incarnation 0 it takes the id over from whoever holds it.  With the incarnation that it
+    was given before it refreshes its own entry, and is refused as superseded if a newer one holds
+    the id.  Yields the incarnation that it now has.
+    """
+
+    instance: Instance
+    session: SessionId = ""
+    health: Health = "passing"
+    why: str = ""
+
+
+class Deregister(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Remove an instance.  With an incarnation, only that life of it.  Yields 0."""
+
+    service: ServiceName
+    id: InstanceId
+    incarnation: int = 0
+
+
+class SetHealth(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Say how an instance is, and why.  ``draining`` takes it out of new picks.  Yields 0."""
+
+    service: ServiceName
+    id: InstanceId
+    health: Health
+    why: str = ""
+    incarnation: int = 0
+
+
+class Attach(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """Open a session at a node, or move it there.  Yields the attachment, which fences older ones.
+
+    All that the session holds stops being suspect.
+    """
+
+    session: SessionId
+    node: str
+    ttl_ms: int
+    grace_ms: int
+
+
+class Detach(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """End a session cleanly: all that it holds is deregistered at once.  Yields 0."""
+
+    session: SessionId
+
+
+class Suspect(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """The session's connection broke: what it holds leaves resolution before the grace decides.
+
+    Does nothing when the session has attached anew since.
+    """
+
+    session: SessionId
+    attachment: int
+
+
+class Expire(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+    """The session's lease is over: what it holds is evicted, within the service's eviction rate.
+
+    What exceeds the rate stays as suspect.  Does nothing when the session has attached anew since.
+    """
+
+    session: SessionId
+    attachment: int
+    why: str = ""
+
+
+class Sweep(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    """Evict suspects without a session, as many as each service's eviction rate now allows."""
+
+
+Command = Register | Deregister | SetHealth | Attach | Detach | Suspect | Expire | Sweep
+ClientCommand = Register | Deregister | SetHealth
+"""What a client may put into a write; the others are for the node that owns its session."""
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Why a command had no effect: the code of an error in ``waypost.errors``, and its words."""
+
+    code: str
+    message: str
+
+
+Outcome = int | Refused
+"""What a command yields (see each), or why it was refused."""
+
+
+class LogBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The payload of one log entry."""
+
+    stamp_ms: int
+    parts: list[list[Command]]
+
+
+_batch_decoder = msgspec.msgpack.Decoder(LogBatch)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_batch(stamp_ms: int, parts: list[bytes]) -> bytes:
+    """Build an entry's payload around parts that are encoded already (each an array of commands)."""
+    return b"".join((b"\x92", _encoder.encode(stamp_ms), _array_head(len(parts)), *parts))
+
+
+def encode_part(commands: list[Command]) -> bytes:
+    """Encode one part of a batch, as a client does."""
+    return _encoder.encode(commands)
+
+
+def decode_batch(payload: bytes | memoryview) -> LogBatch:
+    """Read an entry's payload back; what ``encode_batch`` made always decodes."""
+    return _batch_decoder.decode(payload)
+
+
+def _array_head(count: int) -> bytes:
+    """MessagePack's array header (msgpack spec, "array format family")."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    if count < 65_536:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
