@@ -117,7 +117,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode_batch(stamp_ms: int, parts: list[bytes]) -> bytes:
-    """Build an entry's payload around parts that are encoded already (each an array of commands)."""
+    """Build an entry's payload around parts that are encoded already, each as an array."""
     return b"".join((b"\x92", _encoder.encode(stamp_ms), _array_head(len(parts)), *parts))
 
 

@@ -100,6 +100,25 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cluster time of the change, in milliseconds."""
 
 
+class Query(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which instances of a service are asked for; every condition must hold.
+
+    ``health`` is what to resolve to: ``pickable`` (those that new work should go to, by
+    ``resolvable``), ``any``, or one health.
+    """
+
+    service: ServiceName
+    health: Health | Literal["pickable", "any"] = "pickable"
+    tags: tuple[str, ...] = ()
+    zone: str = ""
+    meta: dict[str, str] = {}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing but the service itself, as most do."""
+        return self.health == "pickable" and not (self.tags or self.zone or self.meta)
+
+
 def is_pickable(record: Record) -> bool:
     """Whether new work may be sent to it while better and worse ones are known."""
     return (

@@ -1,0 +1,1 @@
+"""Bytes on the wire: frames, and later the connections between members."""

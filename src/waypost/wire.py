@@ -1,0 +1,261 @@
+"""The native protocol's messages: what clients and a node say to each other.
+
+Every message travels in a frame (``waypost.transport.frames``): a kind, an id, and one MessagePack
+value as its body.  Requests carry an id that the answer repeats; a watch's id is on all its
+events.  Structs are positional (``array_like``): fields are only ever appended, and a reader
+ignores what it does not know, so old and new speak to each other.
+
+``docs/protocol.md`` tells the same to those who write a client in another language.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from waypost.commands import ClientCommand, Outcome
+from waypost.model import Change, Health, InstanceId, Query, Record, Revision, ServiceName, Source
+
+PROTOCOL_VERSION: Final = 1
+
+# What a client asks.
+HELLO: Final = 1
+WRITE: Final = 2
+ATTACH: Final = 3
+DETACH: Final = 4
+RESOLVE: Final = 5
+LIST: Final = 6
+WATCH: Final = 7
+UNWATCH: Final = 8
+SEEN: Final = 9
+DRAIN: Final = 10
+VERIFY: Final = 11
+STATUS: Final = 12
+
+# Either side.
+PING: Final = 16
+PONG: Final = 17
+
+# What a node answers and tells.
+WELCOME: Final = 32
+OUTCOMES: Final = 33
+RESOLVED: Final = 34
+SERVICES: Final = 35
+SNAPSHOT: Final = 36
+CHANGES: Final = 37
+BOOKMARK: Final = 38
+DRAINED: Final = 39
+VERIFIED: Final = 40
+STATE: Final = 41
+GOING: Final = 42
+FAULT: Final = 43
+
+REQUEST_BYTES_MAX: Final = 1 << 20
+"""The largest frame that a node takes from a client."""
+ANSWER_BYTES_MAX: Final = 64 << 20
+"""The largest frame that a client takes from a node."""
+COMMANDS_PER_WRITE_MAX: Final = 4096
+WATCHES_PER_CONNECTION_MAX: Final = 10_000
+
+Consistency = Literal["default", "linearizable"]
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The first frame of a client; its answer is ``Welcome``, or ``Fault`` and a close."""
+
+    version: int
+    agent: str = ""
+    """What the client is, for people who look at ``waypost status``."""
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The node's answer to ``Hello``."""
+
+    version: int
+    node: str
+    cluster: str
+    """Identifies the data set: a client's cached revisions mean nothing in another one."""
+    revision: Revision
+    ping_ms: int
+    """How often each side lets the other hear from it, at least."""
+    deadline_ms: int
+    """A side that has heard nothing for so long closes the connection."""
+
+
+class AttachSession(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Open a session on this connection, or move it here.  Answered by ``Outcomes``."""
+
+    session: str
+    ttl_ms: int
+    """How long it outlives silence: the lease."""
+    grace_ms: int
+    """How long it outlives its broken connection."""
+
+
+class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What became of a write, an attach or a detach, in the order of its commands.
+
+    An outcome is the number that the command yields, or why it was refused.
+    """
+
+    revision: Revision
+    outcomes: list[Outcome]
+
+
+class Resolve(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Ask for the instances of a service.  Answered by ``Resolved``."""
+
+    query: Query
+    consistency: Consistency = "default"
+    max_stale_ms: int = -1
+    """Refuse (``too-stale``) rather than answer from older data; -1 sets no bound."""
+    min_revision: Revision = 0
+    """What this client has seen already: no answer may be older."""
+
+
+class Resolved(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The answer to ``Resolve``, and how fresh it is."""
+
+    revision: Revision
+    age_ms: int
+    source: Source
+    known: bool
+    """False if no instance of the service is registered at all."""
+    records: list[Record]
+
+
+class Services(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The answer to ``LIST``: every service, by name."""
+
+    revision: Revision
+    age_ms: int
+    source: Source
+    services: list["ServiceSummary"]
+
+
+class ServiceSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One service, in numbers."""
+
+    service: ServiceName
+    instances: int
+    pickable: int
+    revision: Revision
+    """Of its latest change."""
+
+
+class Watch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Ask for a service's changes, or with an empty name for all services'.
+
+    With ``since`` at 0 a ``Snapshot`` comes first.  Otherwise the changes after that revision
+    come first, or a ``Snapshot`` if the registry no longer remembers so far back.
+    """
+
+    service: ServiceName
+    since: Revision = 0
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Everything that is watched, as of one revision; replaces what the watcher held."""
+
+    revision: Revision
+    records: list[Record]
+
+
+class Changes(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What changed, up to and with this revision, in order."""
+
+    revision: Revision
+    changes: list[Change]
+
+
+class Drain(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Take an instance out of new picks; answered once every watcher has seen it go."""
+
+    service: ServiceName
+    id: InstanceId
+    deadline_ms: int = 10_000
+
+
+class Drained(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How the drain went: with ``unseen`` at 0 nobody picks the instance any more."""
+
+    revision: Revision
+    watchers: int
+    unseen: int
+    """Watchers that had not confirmed by the deadline."""
+
+
+class Verify(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Ask the node to connect to an instance's advertised address."""
+
+    service: ServiceName
+    id: InstanceId
+
+
+class Verified(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Whether the node reached the address, and what to do if not."""
+
+    reachable: bool
+    why: str
+    seen_as: str
+    """The address that the asking connection comes from, as the node sees it."""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """How a node is: the answer to ``STATUS``, and the body of ``/api/v1/status``."""
+
+    node: str
+    version: str
+    cluster: str
+    engine: str
+    role: str
+    leader: str
+    epoch: int
+    revision: Revision
+    durable: bool
+    writable: bool
+    uptime_s: float
+    services: int
+    instances: int
+    sessions: int
+    connections: int
+    watchers: int
+    members: list[str]
+    data_dir: str = ""
+
+
+class Fault(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Why a request failed: the code of an error in ``waypost.errors``, its words and its data."""
+
+    code: str
+    message: str
+    field: str = ""
+    retry_after: float = 0.0
+
+
+class HealthReport(msgspec.Struct, frozen=True, gc=False):
+    """The HTTP body that sets a health."""
+
+    health: Health
+    why: str = ""
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_hello = msgspec.msgpack.Decoder(Hello).decode
+decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
+decode_write = msgspec.msgpack.Decoder(list[ClientCommand]).decode
+decode_attach = msgspec.msgpack.Decoder(AttachSession).decode
+decode_text = msgspec.msgpack.Decoder(str).decode
+decode_number = msgspec.msgpack.Decoder(int).decode
+decode_outcomes = msgspec.msgpack.Decoder(Outcomes).decode
+decode_resolve = msgspec.msgpack.Decoder(Resolve).decode
+decode_resolved = msgspec.msgpack.Decoder(Resolved).decode
+decode_services = msgspec.msgpack.Decoder(Services).decode
+decode_watch = msgspec.msgpack.Decoder(Watch).decode
+decode_snapshot = msgspec.msgpack.Decoder(Snapshot).decode
+decode_changes = msgspec.msgpack.Decoder(Changes).decode
+decode_drain = msgspec.msgpack.Decoder(Drain).decode
+decode_drained = msgspec.msgpack.Decoder(Drained).decode
+decode_verify = msgspec.msgpack.Decoder(Verify).decode
+decode_verified = msgspec.msgpack.Decoder(Verified).decode
+decode_status = msgspec.msgpack.Decoder(NodeStatus).decode
+decode_fault = msgspec.msgpack.Decoder(Fault).decode
