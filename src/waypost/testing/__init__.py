@@ -1,0 +1,1 @@
+"""A registry inside a test: see ``waypost.testing.plugin`` for the fixtures."""
