@@ -14,7 +14,8 @@
     │   ├── TooStale           the asked-for bound on staleness could not be met
     │   └── TimedOut           outcome unknown: the change may still be applied
     ├── ProtocolViolation  the other side does not speak the protocol; the connection is closed
-    └── CorruptData        files on disk are damaged beyond what a single node may repair
+    ├── CorruptData        files on disk are damaged beyond what a single node may repair
+    └── StorageFailed      the disk refused a write: the process must end, and its restart recovers
 
 Each carries a machine-readable ``code`` (stable, kebab-case), and says whether the same request
 may be sent again (``retryable``).  ``assert`` is for our own mistakes and stays on in production.
@@ -125,3 +126,30 @@ class CorruptData(WaypostError):
     """Files on disk are damaged; the message names the file and the way out."""
 
     code = "corrupt-data"
+
+
+class StorageFailed(WaypostError):
+    """The disk refused a write or a sync; what it holds now is known only after a restart."""
+
+    code = "storage-failed"
+
+
+ERRORS_BY_CODE: dict[str, type[WaypostError]] = {
+    error.code: error
+    for error in (
+        Invalid,
+        Rejected,
+        UnknownService,
+        UnknownInstance,
+        UnknownSession,
+        Superseded,
+        NoInstance,
+        Unavailable,
+        Overloaded,
+        ReadOnly,
+        TooStale,
+        TimedOut,
+        ProtocolViolation,
+    )
+}
+"""Those that travel: a code on the wire and the error that it stands for."""
