@@ -1,0 +1,80 @@
+"""The catalog as it was at one revision, while it goes on changing.
+
+Records are immutable, so the state of a service is a list of references.  The list is made when
+the reader gets there, or just before the service changes, whichever comes first: nobody ever
+waits for more than one service, or one shard of sessions, to be listed.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from waypost.catalog.eviction import Bucket
+from waypost.catalog.services import Service
+from waypost.catalog.sessions import Session
+from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
+
+
+class ServiceImage(msgspec.Struct, frozen=True, gc=False):
+    """A service as it was."""
+
+    name: ServiceName
+    revision: Revision
+    bucket: Bucket | None
+    orphans: list[InstanceId]
+    records: list[Record]
+
+
+class Capture:
+    """A reader's hold on one revision.
+
+    Invariant: each service and shard is untouched since the capture began, or its image is kept,
+    or it was read.
+    """
+
+    __slots__ = ("_images", "_lists", "_names", "_services", "_shards")
+
+    def __init__(
+        self,
+        services: dict[ServiceName, Service],
+        shards: list[dict[SessionId, Session]],
+    ) -> None:
+        self._names = list(services)
+        self._services = services.copy()
+        self._images: dict[ServiceName, ServiceImage] = {}
+        self._shards: list[dict[SessionId, Session] | None] = list(shards)
+        self._lists: dict[int, list[Session]] = {}
+
+    def before_service(self, service: Service) -> None:
+        """Keep a service as it is; call it before it changes."""
+        if self._services.pop(service.name, None) is not None:
+            self._images[service.name] = _image(service)
+
+    def before_shard(self, number: int) -> None:
+        """Keep a shard of sessions as it is; call it before it changes."""
+        shard = self._shards[number]
+        if shard is not None:
+            self._shards[number] = None
+            self._lists[number] = list(shard.values())
+
+    def services(self) -> Iterator[ServiceImage]:
+        """Go through the services as they were, once."""
+        for name in self._names:
+            service = self._services.pop(name, None)
+            yield self._images.pop(name) if service is None else _image(service)
+
+    def sessions(self) -> Iterator[list[Session]]:
+        """Go through the shards of sessions as they were, once."""
+        for number in range(len(self._shards)):
+            self.before_shard(number)
+            yield self._lists.pop(number)
+
+
+def _image(service: Service) -> ServiceImage:
+    return ServiceImage(
+        service.name,
+        service.revision,
+        service.bucket,
+        list(service.orphans),
+        list(service.records.values()),
+    )

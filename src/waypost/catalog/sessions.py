@@ -1,0 +1,102 @@
+"""Who keeps instances alive: the open sessions.
+
+They are kept in shards, for two reasons that show at a million of them: a dict that doubles moves
+every entry at once, and a snapshot must list what it is about to write before it changes.  Either
+would be a pause of tens of milliseconds; in a shard it is a fraction of one.
+
+The shard comes from a checksum of the id, never from ``hash``, which differs between processes.
+"""
+
+from collections.abc import Iterator
+from zlib import crc32
+
+from msgspec import Struct, structs
+
+from waypost.commands import Attach
+from waypost.model import InstanceId, Record, ServiceName, SessionId
+
+SHARDS = 256
+HELD_ROOM_MIN = 64
+
+
+class Session(Struct, frozen=True, gc=False):
+    """One client process, and the node that answers for its liveness."""
+
+    id: SessionId
+    node: str
+    attachment: int
+    """Which of its connections is current; what names an older one has no effect."""
+    ttl_ms: int
+    grace_ms: int
+    held: list[str]
+    """Service and id, in turn, of all that it ever took, and so of all that it holds.
+
+    What it has lost since is still listed, until the list outgrows ``held_room`` and is pruned:
+    whoever reads it asks the record.  A removal then costs nothing here, and a session with one
+    instance, the usual one, costs 88 bytes instead of a dict's 290.
+    """
+    held_room: int
+
+
+class Sessions:
+    """All open sessions by id, in shards."""
+
+    __slots__ = ("_count", "shards")
+
+    def __init__(self) -> None:
+        self.shards: list[dict[SessionId, Session]] = [{} for _ in range(SHARDS)]
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Session]:
+        for shard in self.shards:
+            yield from shard.values()
+
+    def find(self, session_id: SessionId) -> Session | None:
+        """Look a session up."""
+        return self.shards[crc32(session_id.encode()) % SHARDS].get(session_id)
+
+    def put(self, session: Session) -> None:
+        """Add a session, or replace the one with its id."""
+        shard = self.shards[shard_of(session.id)]
+        self._count += session.id not in shard
+        shard[session.id] = session
+
+    def remove(self, session: Session) -> None:
+        """Forget a session."""
+        del self.shards[shard_of(session.id)][session.id]
+        self._count -= 1
+
+
+def shard_of(session_id: SessionId) -> int:
+    """Tell the number of the shard in which a session with this id is kept."""
+    return crc32(session_id.encode()) % SHARDS
+
+
+def opened(command: Attach, attachment: int, before: Session | None) -> Session:
+    """Make the session that an Attach opens, or moves."""
+    return Session(
+        command.session if before is None else before.id,
+        command.node,
+        attachment,
+        command.ttl_ms,
+        command.grace_ms,
+        [] if before is None else before.held,
+        HELD_ROOM_MIN if before is None else before.held_room,
+    )
+
+
+def pruned(session: Session, records: list[Record]) -> Session:
+    """Make the session that lists these records, and has room for as many again."""
+    held: list[str] = []
+    for record in records:
+        held += (record.instance.service, record.instance.id)
+    return structs.replace(session, held=held, held_room=max(HELD_ROOM_MIN, 2 * len(held)))
+
+
+def listed(session: Session) -> Iterator[tuple[ServiceName, InstanceId]]:
+    """Go through all that a session may hold."""
+    names = iter(session.held)
+    return zip(names, names, strict=True)

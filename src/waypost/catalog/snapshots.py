@@ -1,0 +1,288 @@
+"""The whole catalog as bytes, and back.
+
+Format, version 1.  A stream of frames, each ``length (u32 big-endian), checksum (u32 big-endian),
+payload``.  The checksum is the CRC-32 of the payload continued from that of the frame before, so
+that a frame that is missing, repeated or moved is noticed as surely as one that is damaged.  A
+payload is a positional MessagePack array that begins with its kind:
+
+    0 Head      [0, "waypost catalog", 1, revision, now_ms, serial, services, instances, sessions]
+    1 Sessions  [1, [[id, node, attachment, ttl_ms, grace_ms], ...]]
+    2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
+
+One Head, then the sessions, then the services; a service with many instances takes several frames
+in a row, the first of which carries its orphans.  The stream ends when the counts of the Head are
+reached.  Sessions, services, instances and orphans come in the order in which the catalog has
+them: that order is part of the state, and a catalog that was read back goes on to give the same
+bytes as one that was never written.
+
+Not in it: the history of changes (a catalog that is read back starts its own at its revision) and
+what a session holds (each record names its session).
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import assert_never
+from zlib import crc32
+
+import msgspec
+
+from waypost.catalog.capture import Capture
+from waypost.catalog.eviction import Bucket
+from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
+from waypost.catalog.services import Service, is_orphan
+from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
+from waypost.catalog.sharing import Pool
+from waypost.catalog.state import Catalog
+from waypost.errors import CorruptData
+from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
+
+MAGIC = "waypost catalog"
+VERSION = 1
+CHUNK_BYTES = 256 * 1024
+"""A chunk is handed out as soon as it has this many."""
+ROWS_PER_FRAME = 256
+FRAME_BYTES_MAX = 256 * 1024 * 1024
+"""Above what 256 records at all their limits can take; more is damage."""
+_HEADER_BYTES = 8
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    magic: str
+    version: int
+    revision: Revision
+    now_ms: int
+    serial: int
+    services: int
+    instances: int
+    sessions: int
+
+
+class _SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    id: SessionId
+    node: str
+    attachment: int
+    ttl_ms: int
+    grace_ms: int
+
+
+class _Sessions(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    sessions: list[_SessionRow]
+
+
+class _Records(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    service: ServiceName
+    revision: Revision
+    bucket: Bucket | None
+    orphans: list[InstanceId]
+    records: list[Record]
+
+
+_Payload = _Head | _Sessions | _Records
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Payload)
+
+
+def dump(catalog: Catalog) -> Iterator[bytes]:
+    """Write the catalog as it is at this call, in chunks, while it may go on changing.
+
+    A reader that stops early should close the iterator, or drop it.
+    """
+    chunks = _dump(catalog)
+    # Up to its first yield, which is where the capture begins and from where ``finally`` holds.
+    next(chunks)
+    return chunks
+
+
+def digest(catalog: Catalog) -> bytes:
+    """Tell 16 bytes that two catalogs share if, and only if, they are in the same state."""
+    state = blake2b(digest_size=16)
+    for chunk in dump(catalog):
+        state.update(chunk)
+    return state.digest()
+
+
+def load(
+    chunks: Iterable[bytes], *, changes_max: int = CHANGES_MAX, age_ms_max: int = AGE_MS_MAX
+) -> Catalog:
+    """Read back what ``dump`` wrote, however the bytes were cut since.
+
+    Raise ``CorruptData`` if they are not all there, or are not what was written.
+    """
+    loader = _Loader()
+    for payload in _payloads(chunks):
+        loader.take(payload)
+    return loader.finish(changes_max, age_ms_max)
+
+
+def _dump(catalog: Catalog) -> Iterator[bytes]:
+    capture = catalog.capture()
+    head = _Head(
+        MAGIC,
+        VERSION,
+        catalog.revision,
+        catalog.now_ms,
+        catalog.serial,
+        catalog.service_count,
+        catalog.instance_count,
+        len(catalog.sessions),
+    )
+    try:
+        yield b""
+        frames: list[bytes] = []
+        size = 0
+        checksum = 0
+        for payload in _captured(head, capture):
+            data = _encoder.encode(payload)
+            checksum = crc32(data, checksum)
+            frames += (len(data).to_bytes(4, "big"), checksum.to_bytes(4, "big"), data)
+            size += len(data) + _HEADER_BYTES
+            if size >= CHUNK_BYTES:
+                yield b"".join(frames)
+                frames.clear()
+                size = 0
+        if frames:
+            yield b"".join(frames)
+    finally:
+        catalog.release(capture)
+
+
+def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
+    yield head
+    for sessions in capture.sessions():
+        for start in range(0, len(sessions), ROWS_PER_FRAME):
+            yield _Sessions(
+                [
+                    _SessionRow(each.id, each.node, each.attachment, each.ttl_ms, each.grace_ms)
+                    for each in sessions[start : start + ROWS_PER_FRAME]
+                ]
+            )
+    for image in capture.services():
+        orphans = image.orphans
+        for start in range(0, len(image.records), ROWS_PER_FRAME):
+            rows = image.records[start : start + ROWS_PER_FRAME]
+            yield _Records(image.name, image.revision, image.bucket, orphans, rows)
+            orphans = []
+
+
+def _payloads(chunks: Iterable[bytes]) -> Iterator[_Payload]:
+    checksum = 0
+    number = 0
+    rest = b""
+    for chunk in chunks:
+        data = memoryview(rest + chunk if rest else chunk)
+        start = 0
+        while len(data) - start >= _HEADER_BYTES:
+            size = int.from_bytes(data[start : start + 4], "big")
+            if size > FRAME_BYTES_MAX:
+                raise _damaged(f"frame {number} claims {size} bytes, at most {FRAME_BYTES_MAX}")
+            end = start + _HEADER_BYTES + size
+            if end > len(data):
+                break
+            payload = data[start + _HEADER_BYTES : end]
+            checksum = crc32(payload, checksum)
+            if checksum != int.from_bytes(data[start + 4 : start + 8], "big"):
+                raise _damaged(f"the checksum of frame {number} does not match")
+            try:
+                yield _decoder.decode(payload)
+            except msgspec.DecodeError as error:
+                raise _damaged(f"frame {number} cannot be read: {error}") from error
+            start = end
+            number += 1
+        rest = bytes(data[start:])
+    if rest:
+        raise _damaged(f"it ends within frame {number}")
+
+
+class _Loader:
+    """Puts a catalog together, frame by frame."""
+
+    def __init__(self) -> None:
+        self._head: _Head | None = None
+        self._services: dict[ServiceName, Service] = {}
+        self._sessions = Sessions()
+        self._instances = 0
+        self._pool = Pool()
+
+    def take(self, payload: _Payload) -> None:
+        """Add what one frame holds."""
+        match payload:
+            case _Head():
+                self._take_head(payload)
+            case _Sessions():
+                for row in payload.sessions:
+                    if self._sessions.find(row.id) is not None:
+                        raise _damaged(f"session {row.id!r} is in it twice")
+                    self._sessions.put(
+                        Session(
+                            row.id,
+                            row.node,
+                            row.attachment,
+                            row.ttl_ms,
+                            row.grace_ms,
+                            [],
+                            HELD_ROOM_MIN,
+                        )
+                    )
+            case _Records():
+                self._take_records(payload)
+            case _:
+                assert_never(payload)
+
+    def finish(self, changes_max: int, age_ms_max: int) -> Catalog:
+        """Check that all is there, and hand it over."""
+        head = self._head
+        if head is None:
+            raise _damaged("it is empty")
+        found = (len(self._services), self._instances, len(self._sessions))
+        if found != (head.services, head.instances, head.sessions):
+            raise _damaged(
+                f"it ends early: services, instances and sessions are {found}, and should be "
+                f"{(head.services, head.instances, head.sessions)}"
+            )
+        for service in self._services.values():
+            orphans = [key for key, record in service.records.items() if is_orphan(record)]
+            if sorted(orphans) != sorted(service.orphans):
+                raise _damaged(f"the orphans of {service.name!r} are not those of its records")
+        return Catalog.restored(
+            head.revision,
+            head.now_ms,
+            head.serial,
+            self._services,
+            self._sessions,
+            History(head.revision, changes_max=changes_max, age_ms_max=age_ms_max),
+        )
+
+    def _take_head(self, head: _Head) -> None:
+        if self._head is not None:
+            raise _damaged("a second one begins in it")
+        if head.magic != MAGIC or head.version != VERSION:
+            raise CorruptData(
+                f"snapshot: it says {head.magic!r}, version {head.version}, and this release reads "
+                f"{MAGIC!r}, version {VERSION}: use the release that wrote it"
+            )
+        self._head = head
+
+    def _take_records(self, payload: _Records) -> None:
+        service = self._services.get(payload.service)
+        if service is None:
+            service = self._services[payload.service] = Service(payload.service)
+            service.revision = payload.revision
+            service.bucket = payload.bucket
+            service.orphans = dict.fromkeys(payload.orphans)
+        records, name = service.records, service.name
+        find, share = self._sessions.find, self._pool.share_record
+        self._pool.trim()
+        for row in payload.records:
+            session_id = row.session
+            if session_id:
+                session = find(session_id)
+                if session is None:
+                    raise _damaged(f"session {session_id!r} of an instance of {name!r} is missing")
+                session_id = session.id
+                session.held.extend((name, row.instance.id))
+            records[row.instance.id] = share(row, name, session_id)
+        self._instances += len(payload.records)
+
+
+def _damaged(what: str) -> CorruptData:
+    return CorruptData(f"snapshot: {what}: load an older one, or copy one from another node")

@@ -1,0 +1,530 @@
+"""What each command does to what the registry knows.
+
+``Catalog.apply`` is the only mutator, and it is total: whatever decodes as a command has an
+outcome, and a refusal is one.  Entries come in order of their index; an entry's index is the
+revision of all that it changes.
+
+Two numbers are given out, the incarnation of a new life and the attachment of a session.  Both are
+``max(serial + 1, index)``: the entry's index as a rule, one more for each further one of the same
+entry, and never one that was given before.  ``serial`` is the highest so far, a claimed one
+included: after a disaster, clients may know lives that the registry has lost.
+
+A record leaves the catalog in one of three ways: deregistered, with its session, or evicted.  Only
+eviction is held back by the guard (``eviction``), because only eviction is a guess.
+
+Knows no clock: time is the highest stamp applied so far.
+"""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import assert_never
+
+import msgspec
+
+from waypost.catalog.capture import Capture
+from waypost.catalog.eviction import draw
+from waypost.catalog.history import History
+from waypost.catalog.services import Service, is_orphan
+from waypost.catalog.sessions import Session, Sessions, listed, opened, pruned, shard_of
+from waypost.catalog.sharing import Pool
+from waypost.commands import (
+    Attach,
+    Command,
+    Deregister,
+    Detach,
+    Expire,
+    LogBatch,
+    Outcome,
+    Refused,
+    Register,
+    SetHealth,
+    Suspect,
+    Sweep,
+)
+from waypost.errors import Invalid, Superseded, UnknownInstance, UnknownService, UnknownSession
+from waypost.model import (
+    INSTANCES_PER_SERVICE_MAX,
+    Change,
+    ChangeKind,
+    InstanceId,
+    Record,
+    Revision,
+    ServiceName,
+    SessionId,
+)
+
+INCARNATION_MAX = 2**53 - 1
+"""That a client may claim: what JSON readers in every language tell apart (RFC 8259, 6)."""
+
+WHY_DEREGISTERED = "deregistered"
+WHY_SESSION_ENDED = "session ended"
+WHY_CONNECTION_LOST = "connection lost"
+WHY_LEASE_EXPIRED = "lease expired"
+WHY_SWEPT = "lease expired; eviction was rate-limited"
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What came of one entry."""
+
+    outcomes: list[list[Outcome]]
+    """Parallel to the parts of the batch."""
+    changed: dict[ServiceName, list[Change]]
+    """What watchers are told, in order."""
+
+
+class Catalog:
+    """All that the registry knows, as of ``revision``.
+
+    Invariants: the session of a record is open, and its ``held`` lists the record; no incarnation
+    and no attachment is above ``serial``; ``orphans`` counts those of all services, and
+    ``_orphaned`` has exactly the services with any.
+    """
+
+    def __init__(self, history: History | None = None) -> None:
+        self.revision: Revision = 0
+        """Index of the last entry applied."""
+        self.now_ms = 0
+        """Cluster time: the highest stamp applied."""
+        self.serial = 0
+        self.instance_count = 0
+        self.orphans = 0
+        """How many suspects have no session any more, and wait for a Sweep."""
+        self.sessions = Sessions()
+        self.history = History() if history is None else history
+        self._services: dict[ServiceName, Service] = {}
+        self._orphaned: dict[ServiceName, Service] = {}
+        self._changed: dict[ServiceName, list[Change]] = {}
+        self._captures: list[Capture] = []
+        self._pool = Pool()
+
+    # Reading
+
+    def service(self, name: ServiceName) -> Mapping[InstanceId, Record] | None:
+        """Show a service's records by id: a live view, good until the next ``apply``."""
+        service = self._services.get(name)
+        return None if service is None else service.records
+
+    @property
+    def service_count(self) -> int:
+        """How many services have an instance."""
+        return len(self._services)
+
+    def service_names(self) -> list[ServiceName]:
+        """List the services that have an instance, by name."""
+        return sorted(self._services)
+
+    def service_revision(self, name: ServiceName) -> Revision | None:
+        """Tell the revision of a service's latest change; None if it has no instance."""
+        service = self._services.get(name)
+        return None if service is None else service.revision
+
+    def session(self, session_id: SessionId) -> Session | None:
+        """Look an open session up."""
+        return self.sessions.find(session_id)
+
+    def held(self, session: Session) -> list[Record]:
+        """List what a session keeps alive, by service and id."""
+        return sorted(self._held(session), key=_identity)
+
+    def since(self, name: ServiceName, revision: Revision) -> list[Change] | None:
+        """Tell a service's changes after a revision; None if some of them are forgotten."""
+        service = self._services.get(name)
+        if service is not None and service.revision <= revision:
+            return []
+        return self.history.since(name, revision)
+
+    def since_all(self, revision: Revision) -> list[Change] | None:
+        """Tell all changes after a revision; None if some of them are forgotten."""
+        return self.history.since_all(revision)
+
+    # Keeping a revision while the catalog goes on: see snapshots
+
+    def capture(self) -> Capture:
+        """Hold on to everything as it is now, until ``release``."""
+        capture = Capture(self._services, self.sessions.shards)
+        self._captures.append(capture)
+        return capture
+
+    def release(self, capture: Capture) -> None:
+        """Let go of a capture."""
+        self._captures.remove(capture)
+
+    @classmethod
+    def restored(
+        cls,
+        revision: Revision,
+        now_ms: int,
+        serial: int,
+        services: dict[ServiceName, Service],
+        sessions: Sessions,
+        history: History,
+    ) -> "Catalog":
+        """Build a catalog around a state that was read back."""
+        catalog = cls(history)
+        catalog.revision = revision
+        catalog.now_ms = now_ms
+        catalog.serial = serial
+        catalog.sessions = sessions
+        catalog._services = services
+        catalog._orphaned = {name: each for name, each in services.items() if each.orphans}
+        catalog.orphans = sum(len(each.orphans) for each in services.values())
+        catalog.instance_count = sum(len(each.records) for each in services.values())
+        return catalog
+
+    # Applying
+
+    def apply(self, index: int, batch: LogBatch) -> Applied:
+        """Apply the entry at ``index``."""
+        assert index > self.revision, (index, self.revision)
+        self.revision = index
+        self.now_ms = max(self.now_ms, batch.stamp_ms)
+        changed: dict[ServiceName, list[Change]] = {}
+        self._changed = changed
+        self._pool.trim()
+        register, other = self._register, self._other
+        outcomes: list[list[Outcome]] = [
+            [register(each) if type(each) is Register else other(each) for each in part]
+            for part in batch.parts
+        ]
+        for name, changes in changed.items():
+            self.history.extend(name, changes)
+        return Applied(outcomes, changed)
+
+    def _other(self, command: Command) -> Outcome:
+        match command:
+            case SetHealth():
+                return self._set_health(command)
+            case Deregister():
+                return self._deregister(command)
+            case Attach():
+                return self._attach(command)
+            case Detach():
+                return self._detach(command)
+            case Suspect():
+                return self._suspect(command)
+            case Expire():
+                return self._expire(command)
+            case Sweep():
+                return self._sweep()
+            case Register():
+                return self._register(command)
+            case _:
+                assert_never(command)
+
+    def _register(self, command: Register) -> Outcome:
+        given = command.instance
+        session: Session | None = None
+        if command.session:
+            session = self.sessions.find(command.session)
+            if session is None:
+                return _unknown_session(command.session)
+        service = self._services.get(given.service)
+        before = None if service is None else service.records.get(given.id)
+        if service is None:
+            service = Service(given.service)
+        elif before is None and len(service.records) >= INSTANCES_PER_SERVICE_MAX:
+            return Refused(
+                Invalid.code,
+                f"service: {given.service!r} has {INSTANCES_PER_SERVICE_MAX} instances, and may "
+                "have no more: split it into several services",
+            )
+        life = given.incarnation
+        if life == 0:
+            if before is None or before.session != command.session or is_orphan(before):
+                life = self._next_serial()
+            else:
+                life = before.instance.incarnation
+        elif before is not None and life < before.instance.incarnation:
+            return _superseded(given.id, life, before.instance.incarnation)
+        elif not 0 < life <= self.serial:
+            if not 0 < life <= INCARNATION_MAX:
+                return Refused(
+                    Invalid.code,
+                    f"incarnation: {life} is outside 1 to {INCARNATION_MAX}: leave it out to get "
+                    "a new one",
+                )
+            self.serial = life
+        self._settle(command, service, before, session, life)
+        return life
+
+    def _settle(
+        self,
+        command: Register,
+        service: Service,
+        before: Record | None,
+        session: Session | None,
+        life: int,
+    ) -> None:
+        """Put in place what may be registered, unless it is there already."""
+        instance, health, why = command.instance, command.health, command.why
+        session_id = "" if session is None else session.id
+        since_ms = self.now_ms
+        if before is None:
+            instance = self._pool.share(instance, service.name, instance.id, life)
+        else:
+            held = before.instance
+            if instance != held:
+                instance = self._pool.share(instance, service.name, held.id, life)
+            if instance == held:
+                instance = held
+            if health == before.health:
+                since_ms = before.since_ms
+                if (
+                    instance is held
+                    and session_id == before.session
+                    and why == before.why
+                    and not before.suspect
+                ):
+                    return
+        record = Record(instance, health, since_ms, why, False, session_id, self.revision)
+        self._put(service, before, record)
+        if session is not None and (before is None or before.session != session_id):
+            session.held.extend((service.name, instance.id))
+            if len(session.held) > session.held_room:
+                self.sessions.put(pruned(session, self._held(session)))
+
+    def _set_health(self, command: SetHealth) -> Outcome:
+        found = self._find(command.service, command.id, command.incarnation)
+        if isinstance(found, Refused):
+            return found
+        service, before = found
+        since_ms = self.now_ms
+        if command.health == before.health:
+            if command.why == before.why:
+                return 0
+            since_ms = before.since_ms
+        record = Record(
+            before.instance,
+            command.health,
+            since_ms,
+            command.why,
+            before.suspect,
+            before.session,
+            self.revision,
+        )
+        self._put(service, before, record)
+        return 0
+
+    def _deregister(self, command: Deregister) -> Outcome:
+        found = self._find(command.service, command.id, command.incarnation)
+        if isinstance(found, Refused):
+            return found
+        self._remove(*found, WHY_DEREGISTERED)
+        return 0
+
+    def _attach(self, command: Attach) -> Outcome:
+        if not command.session:
+            return Refused(
+                Invalid.code,
+                "session: empty, which stands for permanent instances: give it an id",
+            )
+        session = opened(command, self._next_serial(), self.sessions.find(command.session))
+        self._before_session(session)
+        self.sessions.put(session)
+        doubted = [record for record in self._held(session) if record.suspect]
+        for record in sorted(doubted, key=_identity):
+            why = "" if record.why == WHY_CONNECTION_LOST else record.why
+            self._doubt(record, False, why, session.id)
+        return session.attachment
+
+    def _detach(self, command: Detach) -> Outcome:
+        session = self.sessions.find(command.session)
+        if session is None:
+            return _unknown_session(command.session)
+        for record in self.held(session):
+            self._remove(self._services[record.instance.service], record, WHY_SESSION_ENDED)
+        self._close(session)
+        return 0
+
+    def _suspect(self, command: Suspect) -> Outcome:
+        """Yield how many became suspect."""
+        session = self.sessions.find(command.session)
+        if session is None or session.attachment != command.attachment:
+            return 0
+        trusted = [record for record in self.held(session) if not record.suspect]
+        for record in trusted:
+            self._doubt(record, True, record.why or WHY_CONNECTION_LOST, session.id)
+        return len(trusted)
+
+    def _expire(self, command: Expire) -> Outcome:
+        """Yield how many were evicted; the others of the session became orphans."""
+        session = self.sessions.find(command.session)
+        if session is None or session.attachment != command.attachment:
+            return 0
+        by_service: dict[ServiceName, list[Record]] = {}
+        for record in self.held(session):
+            by_service.setdefault(record.instance.service, []).append(record)
+        reason = command.why or WHY_LEASE_EXPIRED
+        evicted = 0
+        for name, records in by_service.items():
+            service = self._services[name]
+            # Those that wait already go first, at the next Sweep.
+            granted = 0 if service.orphans else self._draw(service, len(records))
+            for record in records[:granted]:
+                self._remove(service, record, reason)
+            for record in records[granted:]:
+                says_more = record.why and record.why != WHY_CONNECTION_LOST
+                self._doubt(record, True, record.why if says_more else reason, "")
+            evicted += granted
+        self._close(session)
+        return evicted
+
+    def _sweep(self) -> Outcome:
+        """Yield how many were evicted."""
+        evicted = 0
+        for name in sorted(self._orphaned):
+            service = self._orphaned[name]
+            granted = self._draw(service, len(service.orphans))
+            for instance_id in list(islice(service.orphans, granted)):
+                self._remove(service, service.records[instance_id], WHY_SWEPT)
+            evicted += granted
+        return evicted
+
+    # What commands are made of
+
+    def _next_serial(self) -> int:
+        self.serial = max(self.serial + 1, self.revision)
+        return self.serial
+
+    def _find(
+        self, name: ServiceName, instance_id: InstanceId, incarnation: int
+    ) -> tuple[Service, Record] | Refused:
+        """Find an instance, in that life of it if one is named."""
+        service = self._services.get(name)
+        if service is None:
+            return Refused(
+                UnknownService.code,
+                f"service: {name!r} has no instance: register one first, or check the name",
+            )
+        record = service.records.get(instance_id)
+        if record is None:
+            return Refused(
+                UnknownInstance.code,
+                f"id: {name!r} has no instance {instance_id!r}: it is gone, or was never "
+                "registered",
+            )
+        held = record.instance.incarnation
+        if not incarnation or incarnation == held:
+            return service, record
+        if incarnation < held:
+            return _superseded(instance_id, incarnation, held)
+        return Refused(
+            UnknownInstance.code,
+            f"incarnation: {instance_id!r} is at {held}, and not yet at {incarnation}: name the "
+            "one that its registration gave, or none",
+        )
+
+    def _held(self, session: Session) -> list[Record]:
+        services = self._services
+        found: dict[tuple[ServiceName, InstanceId], Record] = {}
+        for key in listed(session):
+            service = services.get(key[0])
+            record = None if service is None else service.records.get(key[1])
+            if record is not None and record.session == session.id:
+                found[key] = record
+        return list(found.values())
+
+    def _close(self, session: Session) -> None:
+        self._before_session(session)
+        self.sessions.remove(session)
+
+    def _draw(self, service: Service, wanted: int) -> int:
+        self._before_service(service)
+        granted, service.bucket = draw(service.bucket, len(service.records), wanted, self.now_ms)
+        return granted
+
+    def _doubt(self, record: Record, suspect: bool, why: str, session_id: SessionId) -> None:
+        service = self._services[record.instance.service]
+        doubted = Record(
+            record.instance,
+            record.health,
+            record.since_ms,
+            why,
+            suspect,
+            session_id,
+            self.revision,
+        )
+        self._put(service, record, doubted)
+
+    def _put(self, service: Service, before: Record | None, record: Record) -> None:
+        if self._captures:
+            self._before_service(service)
+        instance_id = record.instance.id
+        if before is None:
+            if not service.records:
+                self._services[service.name] = service
+            self.instance_count += 1
+        elif before.suspect or record.suspect:
+            was = is_orphan(before)
+            if was != is_orphan(record):
+                (self._drop_orphan if was else self._add_orphan)(service, instance_id)
+        service.records[instance_id] = record
+        self._tell("up" if before is None else "changed", service, record)
+
+    def _remove(self, service: Service, record: Record, why: str) -> None:
+        if self._captures:
+            self._before_service(service)
+        instance_id = record.instance.id
+        if is_orphan(record):
+            self._drop_orphan(service, instance_id)
+        del service.records[instance_id]
+        self.instance_count -= 1
+        if not service.records:
+            del self._services[service.name]
+        last = Record(
+            record.instance,
+            record.health,
+            record.since_ms,
+            why,
+            record.suspect,
+            record.session,
+            self.revision,
+        )
+        self._tell("down", service, last)
+
+    def _add_orphan(self, service: Service, instance_id: InstanceId) -> None:
+        service.orphans[instance_id] = None
+        self._orphaned[service.name] = service
+        self.orphans += 1
+
+    def _drop_orphan(self, service: Service, instance_id: InstanceId) -> None:
+        del service.orphans[instance_id]
+        if not service.orphans:
+            del self._orphaned[service.name]
+        self.orphans -= 1
+
+    def _tell(self, kind: ChangeKind, service: Service, record: Record) -> None:
+        change = Change(self.revision, kind, record, self.now_ms)
+        service.revision = self.revision
+        changes = self._changed.get(service.name)
+        if changes is None:
+            self._changed[service.name] = [change]
+        else:
+            changes.append(change)
+
+    def _before_service(self, service: Service) -> None:
+        for capture in self._captures:
+            capture.before_service(service)
+
+    def _before_session(self, session: Session) -> None:
+        for capture in self._captures:
+            capture.before_shard(shard_of(session.id))
+
+
+def _identity(record: Record) -> tuple[ServiceName, InstanceId]:
+    return record.instance.service, record.instance.id
+
+
+def _unknown_session(session_id: SessionId) -> Refused:
+    return Refused(
+        UnknownSession.code,
+        f"session: {session_id!r} is not open, it ended or never was: open one, then register",
+    )
+
+
+def _superseded(instance_id: InstanceId, asked: int, held: int) -> Refused:
+    return Refused(
+        Superseded.code,
+        f"incarnation: {instance_id!r} is held by {held}, newer than {asked}: stand down, or "
+        "register without an incarnation to take it over",
+    )
