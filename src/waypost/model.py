@@ -100,23 +100,33 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cluster time of the change, in milliseconds."""
 
 
-class Query(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Which instances of a service are asked for; every condition must hold.
+HealthFilter = Literal["resolvable", "any"] | Health
 
-    ``health`` is what to resolve to: ``pickable`` (those that new work should go to, by
-    ``resolvable``), ``any``, or one health.
+
+class Query(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which instances of a service are asked for; the empty query asks what a consumer should use.
+
+    Every condition must hold.
     """
 
-    service: ServiceName
-    health: Health | Literal["pickable", "any"] = "pickable"
+    health: HealthFilter = "resolvable"
+    """``resolvable`` is the function of that name; ``any`` asks for all, drained ones too."""
     tags: tuple[str, ...] = ()
+    """All of which an instance must have."""
     zone: str = ""
+    version: str = ""
     meta: dict[str, str] = {}
+    """Pairs, all of which an instance must have."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether it asks for nothing but the service itself, as most do."""
-        return self.health == "pickable" and not (self.tags or self.zone or self.meta)
+        """Whether it sets no condition of its own, as most queries do."""
+        return self.health == "resolvable" and not (
+            self.tags or self.zone or self.version or self.meta
+        )
+
+
+PLAIN_QUERY = Query()
 
 
 def is_pickable(record: Record) -> bool:

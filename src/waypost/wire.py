@@ -13,7 +13,17 @@ from typing import Final, Literal
 import msgspec
 
 from waypost.commands import ClientCommand, Outcome
-from waypost.model import Change, Health, InstanceId, Query, Record, Revision, ServiceName, Source
+from waypost.model import (
+    PLAIN_QUERY,
+    Change,
+    Health,
+    InstanceId,
+    Query,
+    Record,
+    Revision,
+    ServiceName,
+    Source,
+)
 
 PROTOCOL_VERSION: Final = 1
 
@@ -104,7 +114,8 @@ class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Resolve(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Ask for the instances of a service.  Answered by ``Resolved``."""
 
-    query: Query
+    service: ServiceName
+    query: Query = PLAIN_QUERY
     consistency: Consistency = "default"
     max_stale_ms: int = -1
     """Refuse (``too-stale``) rather than answer from older data; -1 sets no bound."""
@@ -259,3 +270,52 @@ decode_verify = msgspec.msgpack.Decoder(Verify).decode
 decode_verified = msgspec.msgpack.Decoder(Verified).decode
 decode_status = msgspec.msgpack.Decoder(NodeStatus).decode
 decode_fault = msgspec.msgpack.Decoder(Fault).decode
+
+
+# The same in JSON, for people and for HTTP: objects with names instead of positions.
+
+
+class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An instance and what the registry knows about it, as JSON shows it."""
+
+    id: InstanceId
+    service: ServiceName
+    host: str
+    port: int
+    health: Health
+    since_ms: int
+    incarnation: int
+    revision: Revision
+    weight: float | None = None
+    zone: str = ""
+    version: str = ""
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = {}
+    ports: dict[str, int] = {}
+    why: str = ""
+    suspect: bool = False
+    session: str = ""
+
+
+def instance_view(record: Record) -> InstanceView:
+    """Make a record's JSON form."""
+    instance = record.instance
+    return InstanceView(
+        id=instance.id,
+        service=instance.service,
+        host=instance.host,
+        port=instance.port,
+        health=record.health,
+        since_ms=record.since_ms,
+        incarnation=instance.incarnation,
+        revision=record.revision,
+        weight=instance.weight,
+        zone=instance.zone,
+        version=instance.version,
+        tags=instance.tags,
+        meta=instance.meta,
+        ports=instance.ports,
+        why=record.why,
+        suspect=record.suspect,
+        session=record.session,
+    )

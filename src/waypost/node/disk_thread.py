@@ -1,0 +1,130 @@
+"""The one thread that writes the log: one fsync in flight, the rest piles up.
+
+Whatever was submitted while an fsync ran is written and synced together by the next one: group
+commit by itself, with one hand-off to the event loop per commit.  Any failure ends it (D4): a
+retried fsync reports success for pages that the kernel has thrown away (Rebello et al., ATC 2020).
+"""
+
+import asyncio
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final, TypeVarTuple
+
+from waypost.consensus.core import Write
+from waypost.storage.wal import Wal
+
+_MARK_AFTER_SECONDS: Final = 0.05
+_Job = Callable[[], None]
+Ts = TypeVarTuple("Ts")
+
+
+class DiskThread:
+    """Owns the write-ahead log while it runs; nobody else may touch it."""
+
+    def __init__(
+        self,
+        wal: Wal,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_durable: Callable[[int, int], None],
+        on_failed: Callable[[BaseException], None],
+        on_space: Callable[[bool], None],
+    ) -> None:
+        self._wal = wal
+        self._loop = loop
+        self._on_durable = on_durable
+        self._on_failed = on_failed
+        self._on_space = on_space
+        self._queue: SimpleQueue[Write | _Job | None] = SimpleQueue()
+        self._has_space = True
+        self.syncs = 0
+        self.seconds = 0.0
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="waypost-disk", daemon=True)
+        self._thread.start()
+
+    def submit(self, write: Write) -> None:
+        """Queue a write; ``on_durable(seq, writes)`` follows on the loop."""
+        self._queue.put(write)
+
+    async def run(self, job: _Job) -> None:
+        """Do ``job`` on this thread, in its turn."""
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def perform() -> None:
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - it is the caller's to hear
+                self._call(done.set_exception, error)
+            else:
+                self._call(done.set_result, None)
+
+        self._queue.put(perform)
+        await done
+
+    async def stop(self) -> None:
+        """Write what is queued, then end."""
+        self._queue.put(None)
+        await self._stopped.wait()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - the node must hear of anything
+            self._call(self._on_failed, error)
+        finally:
+            self._call(self._stopped.set)
+
+    def _work(self) -> None:
+        is_marked = True
+        is_going_on = True
+        while is_going_on:
+            try:
+                item = self._queue.get(timeout=None if is_marked else _MARK_AFTER_SECONDS)
+            except Empty:
+                self._wal.mark()
+                is_marked = True
+                continue
+            writes: list[Write] = []
+            jobs: list[_Job] = []
+            while True:
+                if item is None:
+                    is_going_on = False
+                elif isinstance(item, Write):
+                    writes.append(item)
+                else:
+                    jobs.append(item)
+                try:
+                    item = self._queue.get_nowait()
+                except Empty:
+                    break
+            if writes:
+                begun = time.perf_counter()
+                self._wal.write(writes)
+                self.seconds += time.perf_counter() - begun
+                self.syncs += 1
+                is_marked = False
+                self._call(self._on_durable, writes[-1].seq, len(writes))
+                self._prepare()
+            for job in jobs:
+                job()
+
+    def _prepare(self) -> None:
+        try:
+            self._wal.prepare()
+            has_space = True
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            has_space = False
+        if has_space != self._has_space:
+            self._has_space = has_space
+            self._call(self._on_space, has_space)
+
+    def _call(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(callback, *args)

@@ -1,0 +1,258 @@
+"""The verbs: what every door calls, and the only way to the registry's data.
+
+Writes go through the log and come back as outcomes; reads answer from this node's catalog and say
+how fresh they are.  Native connections offer their writes as bytes and hear by position; the doors
+that speak of one thing at a time use the coroutines here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from waypost.commands import (
+    Attach,
+    Command,
+    Deregister,
+    Detach,
+    Outcome,
+    Refused,
+    Register,
+    SetHealth,
+    encode_part,
+)
+from waypost.errors import (
+    ERRORS_BY_CODE,
+    Rejected,
+    TimedOut,
+    UnknownInstance,
+    UnknownService,
+    WaypostError,
+)
+from waypost.model import Health, Instance, Record, Revision, Source
+from waypost.node.feed import Feed, FeedItem
+from waypost.node.metrics import Metric
+from waypost.node.node import Node
+from waypost.node.verify import Dialer
+from waypost.wire import (
+    Drained,
+    NodeStatus,
+    Outcomes,
+    Resolve,
+    Resolved,
+    Services,
+    Verified,
+)
+
+WRITE_TIMEOUT_S: Final = 5.0
+
+
+class Registered(msgspec.Struct, frozen=True, gc=False):
+    """What a registration yields."""
+
+    revision: Revision
+    incarnation: int
+
+
+class _Waiter:
+    """An owner whose answer is a future: for doors that await one thing at a time."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Outcomes] = asyncio.get_running_loop().create_future()
+
+    def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:  # noqa: ARG002
+        if not self.future.done():
+            self.future.set_result(Outcomes(revision, outcomes))
+
+    def failed(self, ticket: int, error: WaypostError) -> None:  # noqa: ARG002
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Registry:
+    """The verbs of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._dialer = Dialer()
+
+    # Writes
+
+    async def register(
+        self, instance: Instance, *, ttl_ms: int, health: Health = "passing", why: str = ""
+    ) -> Registered:
+        """Register without a connection: a lease of its own keeps it, renewed by ``renew``.
+
+        ``ttl_ms`` of 0 makes it permanent: only a deregistration removes it.
+        """
+        session = _lease_of(instance.service, instance.id) if ttl_ms else ""
+        commands: list[Command] = []
+        if session:
+            held = self._node.sessions.find(session)
+            if held is None or held.ttl_ns != ttl_ms * 1_000_000 or held.is_expiring:
+                commands.append(Attach(session, self._node.name, ttl_ms, ttl_ms))
+            else:
+                self._node.sessions.renewed(held, self._node.clock())
+        commands.append(Register(instance, session, health, why))
+        done = await self.write(commands)
+        incarnation = _raised(done.outcomes[-1])
+        if len(commands) == 2:
+            self._node.own_session(session, _raised(done.outcomes[0]), ttl_ms, ttl_ms, None)
+        return Registered(done.revision, incarnation)
+
+    async def renew(self, service: str, instance_id: str) -> Revision:
+        """Keep alive what ``register`` registered with a lease."""
+        record = self.record(service, instance_id)
+        if record.session == "":
+            return self._node.revision  # permanent: nothing runs out
+        held = self._node.sessions.find(record.session)
+        if held is None or held.is_expiring or record.session != _lease_of(service, instance_id):
+            raise Rejected(
+                f"{service}/{instance_id} is kept alive by the connection of its provider, not by "
+                "renewals: register it over HTTP to renew it over HTTP"
+            )
+        self._node.sessions.renewed(held, self._node.clock())
+        return self._node.revision
+
+    async def deregister(self, service: str, instance_id: str, incarnation: int = 0) -> Revision:
+        """Remove an instance."""
+        commands: list[Command] = [Deregister(service, instance_id, incarnation)]
+        lease = _lease_of(service, instance_id)
+        if self._node.sessions.find(lease) is not None:
+            commands.append(Detach(lease))
+        done = await self.write(commands)
+        _raised(done.outcomes[0])
+        self._node.sessions.ended(lease)
+        return done.revision
+
+    async def set_health(
+        self, service: str, instance_id: str, health: Health, why: str = "", incarnation: int = 0
+    ) -> Revision:
+        """Say how an instance is."""
+        done = await self.write([SetHealth(service, instance_id, health, why, incarnation)])
+        _raised(done.outcomes[0])
+        return done.revision
+
+    async def drain(self, service: str, instance_id: str, deadline_ms: int) -> Drained:
+        """Take an instance out of new picks, and wait until every watcher has seen it go."""
+        revision = await self.set_health(service, instance_id, "draining", "drain asked for")
+        watchers, unseen = await self._node.watches.all_seen(service, revision, deadline_ms / 1000)
+        return Drained(revision, watchers, unseen)
+
+    async def write(self, commands: list[Command]) -> Outcomes:
+        """Commit commands together, in one log entry; a refused one does not undo the others."""
+        is_leaving = all(isinstance(c, Deregister | Detach) for c in commands)
+        self._node.admit("deregister" if is_leaving else "register")
+        waiter = _Waiter()
+        self._node.offer(encode_part(commands), commands, waiter, 0)
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                return await waiter.future
+        except TimeoutError:
+            raise TimedOut(
+                f"not committed within {WRITE_TIMEOUT_S:g} s, and it may still be: ask for the "
+                "state before sending it again"
+            ) from None
+
+    # Reads
+
+    async def resolve(self, request: Resolve) -> Resolved:
+        """The instances of a service, as fresh as asked for."""
+        await self.make_fresh(request)
+        known, records = self._node.answers.select(request.service, request.query)
+        node = self._node
+        return Resolved(node.revision, node.age_ms, node.source, known, records)
+
+    async def make_fresh(self, request: Resolve) -> None:
+        """Wait until an answer from this node is as fresh as ``request`` asks, or raise."""
+        if request.consistency == "linearizable":
+            await self._node.barrier()
+        self._node.check_fresh(request.max_stale_ms, request.min_revision)
+
+    def resolved_body(self, service: str) -> bytes:
+        """An encoded ``Resolved`` for a plain query: the hot path of the native door."""
+        return self._node.resolved_head() + self._node.answers.native(service)
+
+    def resolved_json(self, service: str) -> bytes | None:
+        """The pickable instances as a JSON array, or None if unknown: the hot path of HTTP."""
+        return self._node.answers.json(service)
+
+    def record(self, service: str, instance_id: str) -> Record:
+        """One instance, or ``UnknownService`` or ``UnknownInstance``."""
+        instances = self._node.catalog.service(service)
+        if instances is None:
+            raise UnknownService(f"no instance of {service!r} is registered: check the name")
+        record = instances.get(instance_id)
+        if record is None:
+            raise UnknownInstance(
+                f"{service!r} has no instance {instance_id!r}: it may have expired; register it "
+                "again"
+            )
+        return record
+
+    def services(self) -> Services:
+        """Every service, in numbers."""
+        node = self._node
+        node.admit("list")
+        summaries = [node.answers.summary(name) for name in node.catalog.service_names()]
+        return Services(node.revision, node.age_ms, node.source, summaries)
+
+    async def watch(self, service: str, since: Revision = 0) -> AsyncIterator[FeedItem]:
+        """Follow a service (or with ``""`` all): a snapshot or what was missed, then each change.
+
+        A reader that is slow to take the next item is given the latest state, not a backlog.
+        """
+        self._node.admit("watch")
+        feed = Feed(self._node.watches, service, since)
+        try:
+            while True:
+                yield await feed.take()
+        finally:
+            feed.close()
+
+    # The node itself
+
+    async def verify(self, service: str, instance_id: str, seen_as: str = "") -> Verified:
+        """Connect to an instance's advertised address, and say what went wrong."""
+        instance = self.record(service, instance_id).instance
+        return await self._dialer.dial(instance.host, instance.port, seen_as)
+
+    def status(self) -> NodeStatus:
+        """How this node is."""
+        return self._node.status()
+
+    def is_ready(self) -> tuple[bool, str]:
+        """Whether it takes writes, and if not, why."""
+        return self._node.is_ready()
+
+    @property
+    def revision(self) -> Revision:
+        """Of the state that answers come from."""
+        return self._node.revision
+
+    @property
+    def age_ms(self) -> int:
+        """How old that state may be."""
+        return self._node.age_ms
+
+    @property
+    def source(self) -> Source:
+        """``leader`` or ``follower``."""
+        return self._node.source
+
+    def metrics(self) -> list[Metric]:
+        """What the node counts."""
+        return self._node.metrics()
+
+
+def _lease_of(service: str, instance_id: str) -> str:
+    return f"lease:{service}/{instance_id}"
+
+
+def _raised(outcome: Outcome) -> int:
+    if isinstance(outcome, Refused):
+        raise ERRORS_BY_CODE.get(outcome.code, Rejected)(outcome.message)
+    return outcome

@@ -1,0 +1,118 @@
+"""A catalog, and who is waiting: the path of a write from its door to its answer.
+
+A write is offered to the open batch as the bytes that its client sent, beside what they decode to.
+What is offered while an earlier batch is on its way piles up and leaves as one log entry.  When the
+entry comes back committed, its own node applies what it decoded already; the others decode the
+same bytes.  Answers find their way by position, not by a future per command.
+
+Always true: every offered ticket gets exactly one ``answered`` or ``failed``; entries are applied
+in the order of their indexes, each once.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from waypost.catalog.state import Applied, Catalog
+from waypost.commands import Command, LogBatch, Outcome, decode_batch, encode_batch
+from waypost.errors import WaypostError
+
+
+class Owner(Protocol):
+    """Who offered a write, and hears what became of it."""
+
+    def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:
+        """The write was committed at ``revision``; one outcome for each of its commands."""
+        ...
+
+    def failed(self, ticket: int, error: WaypostError) -> None:
+        """The write was refused whole (``Unavailable``), or its fate is unknown (``TimedOut``)."""
+        ...
+
+
+class Proposal:
+    """One batch, open or on its way: parallel lists, one item per offered write."""
+
+    __slots__ = ("commands", "owners", "parts", "tickets")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.commands: list[list[Command]] = []
+        self.owners: list[Owner] = []
+        self.tickets: list[int] = []
+
+
+class Replica:
+    """The catalog and the writes that wait for it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.waiting_commands = 0
+        """Commands offered and not yet answered: what admission bounds."""
+        self.waiting_bytes = 0
+        self._open = Proposal()
+        self._sealed: dict[int, tuple[Proposal, LogBatch]] = {}
+        self._last_token = 0
+
+    @property
+    def has_open_batch(self) -> bool:
+        """Whether there is anything to seal."""
+        return bool(self._open.parts)
+
+    def offer(self, part: bytes, commands: list[Command], owner: Owner, ticket: int) -> None:
+        """Put a write into the open batch: ``part`` decodes to ``commands``."""
+        batch = self._open
+        batch.parts.append(part)
+        batch.commands.append(commands)
+        batch.owners.append(owner)
+        batch.tickets.append(ticket)
+        self.waiting_commands += len(commands)
+        self.waiting_bytes += len(part)
+
+    def seal(self, stamp_ms: int) -> tuple[int, bytes]:
+        """Close the open batch: its token, and the payload of the log entry that it asks for."""
+        batch = self._open
+        assert batch.parts, "nothing to seal"
+        self._open = Proposal()
+        self._last_token += 1
+        self._sealed[self._last_token] = (batch, LogBatch(stamp_ms, batch.commands))
+        return self._last_token, encode_batch(stamp_ms, batch.parts)
+
+    def committed(self, index: int, payload: bytes | memoryview, token: int) -> Applied:
+        """Apply the entry at ``index``, and answer those who wait if it is one of ours.
+
+        ``token`` is 0 for an entry that came from elsewhere, or from before a restart.
+        """
+        if token == 0:
+            return self.catalog.apply(index, decode_batch(payload))
+        proposal, batch = self._sealed.pop(token)
+        applied = self.catalog.apply(index, batch)
+        self._settle(proposal)
+        for owner, ticket, outcomes in zip(
+            proposal.owners, proposal.tickets, applied.outcomes, strict=True
+        ):
+            owner.answered(ticket, index, outcomes)
+        return applied
+
+    def refused(self, token: int, error: WaypostError) -> None:
+        """Tell those who wait for the batch ``token`` that it failed."""
+        proposal, _ = self._sealed.pop(token)
+        self._fail(proposal, error)
+
+    def refuse_all(self, error: WaypostError) -> None:
+        """Fail everything that waits, open and sealed: the node is going."""
+        waiting: Sequence[Proposal] = [p for p, _ in self._sealed.values()] + [self._open]
+        self._sealed.clear()
+        self._open = Proposal()
+        for proposal in waiting:
+            self._fail(proposal, error)
+
+    def _fail(self, proposal: Proposal, error: WaypostError) -> None:
+        self._settle(proposal)
+        for owner, ticket in zip(proposal.owners, proposal.tickets, strict=True):
+            owner.failed(ticket, error)
+
+    def _settle(self, proposal: Proposal) -> None:
+        self.waiting_commands -= sum(map(len, proposal.commands))
+        self.waiting_bytes -= sum(map(len, proposal.parts))
+        assert self.waiting_commands >= 0
+        assert self.waiting_bytes >= 0

@@ -1,0 +1,69 @@
+"""Listens for native connections, and closes the silent ones.
+
+A client says something at least every ``PING_MS``; one that is silent for ``DEADLINE_MS`` is
+half-open, unless it holds a session: then its lease decides.
+"""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from waypost.node.node import Node
+from waypost.node.registry import Registry
+from waypost.servers.native.connection import NativeConnection
+
+_LOOK_S: Final = 1.0
+_BACKLOG: Final = 4096
+
+
+class NativeServer:
+    """The native door of one node."""
+
+    def __init__(self, node: Node, registry: Registry, host: str, port: int) -> None:
+        self._node = node
+        self._registry = registry
+        self._host = host
+        self._port = port
+        self._connections: set[NativeConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._watchman: asyncio.Task[None] | None = None
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; returns the host and the port that it got (a port of 0 asks for any)."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: NativeConnection(self._node, self._registry, self._connections),
+            self._host,
+            self._port,
+            backlog=_BACKLOG,
+        )
+        self._watchman = loop.create_task(self._watch_the_silent())
+        address = self._server.sockets[0].getsockname()
+        return address[0], address[1]
+
+    async def stop(self, *, moving_s: float = 0.2) -> None:
+        """Tell every client to move, give them a moment, and close."""
+        if self._watchman is not None:
+            self._watchman.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watchman
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.going()
+        if self._connections:
+            await asyncio.sleep(moving_s)
+        for connection in list(self._connections):
+            connection.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _watch_the_silent(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LOOK_S
+            await asyncio.sleep(_LOOK_S)
+            if loop.time() - due > _LOOK_S / 2:
+                continue  # the loop stood still: what they said may wait unread
+            for connection in list(self._connections):
+                connection.close_if_silent()

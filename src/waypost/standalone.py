@@ -1,0 +1,150 @@
+"""A whole registry in this process: one node and its doors.
+
+``Standalone`` lives on the running event loop; ``start_thread`` gives it a loop and a thread of its
+own, for programs that are not asyncio: the command line's ``serve``, an embedded registry, a test.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from waypost.node.bootstrap import NodeConfig, open_node
+from waypost.node.registry import Registry
+from waypost.servers.http.server import HttpServer
+from waypost.servers.native.server import NativeServer
+
+log = logging.getLogger("waypost")
+
+NATIVE_PORT: Final = 8300
+HTTP_PORT: Final = 8500
+
+
+class Standalone:
+    """One node and its doors, on the running event loop."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        host: str = "127.0.0.1",
+        native_port: int = NATIVE_PORT,
+        http_port: int | None = HTTP_PORT,
+        clock: Callable[[], int] = time.monotonic_ns,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._native_port = native_port
+        self._http_port = http_port
+        self._clock = clock
+        self._on_fatal = on_fatal or _log_fatal
+        self._native: NativeServer | None = None
+        self._http: HttpServer | None = None
+        self.native_address = ""
+        """Where the native door listens, as ``host:port``; known once started."""
+        self.http_address = ""
+        """Where the HTTP door listens, as ``host:port``; empty without one."""
+
+    async def start(self) -> None:
+        """Recover the data, then open the doors.  Raises ``OSError`` for a port that is taken."""
+        self.node = await open_node(self._config, clock=self._clock, on_fatal=self._on_fatal)
+        self.registry = Registry(self.node)
+        try:
+            self._native = NativeServer(self.node, self.registry, self._host, self._native_port)
+            self.native_address = _shown(await self._native.start())
+            if self._http_port is not None:
+                self._http = HttpServer(self.registry, self._host, self._http_port)
+                self.http_address = _shown(await self._http.start())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close the doors, tell the clients to move, and let go of the data."""
+        if self._http is not None:
+            await self._http.stop()
+            self._http = None
+        if self._native is not None:
+            await self._native.stop()
+            self._native = None
+        await self.node.stop()
+
+
+class StandaloneThread:
+    """A ``Standalone`` on a thread and an event loop of its own."""
+
+    def __init__(self, config: NodeConfig, **options: object) -> None:
+        self._config = config
+        self._options = options
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Event
+        self.standalone: Standalone
+        self._thread = threading.Thread(target=self._run, name="waypost-registry", daemon=True)
+
+    def start(self) -> "StandaloneThread":
+        """Start it; returns once its doors are open, or raises why they are not."""
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def stop(self) -> None:
+        """Stop it and wait until it has let go of everything.  Stopping twice does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run ``function`` on its event loop, and wait for it."""
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        done.wait()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - it is the starter's to hear
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self.standalone = Standalone(self._config, **self._options)  # type: ignore[arg-type]
+        await self.standalone.start()
+        self._started.set()
+        await self._stopping.wait()
+        await self.standalone.stop()
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """The fastest event loop at hand."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _log_fatal(error: BaseException) -> None:
+    log.critical("the registry in this process failed and answers no more: %s", error)
