@@ -1,0 +1,71 @@
+"""Waypost: a service registry and discovery system.
+
+    async with waypost.connect() as registry:              # or ``with``, for blocking code
+        async with registry.register("orders", port=8080):     # a provider
+            ...
+        orders = registry.service("orders")                     # a consumer: a live local view
+        async with orders.call() as instance:
+            ...
+
+``ServiceRegistry``, ``ServiceProvider`` and ``ServiceConsumer`` are the same in the plainest form.
+
+Every name is imported when it is first used, so that ``import waypost`` costs next to nothing
+wherever it stands.  Their types are in ``__init__.pyi``.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "connect": "waypost.client.connect",
+    "Answer": "waypost.client.registry",
+    "Registration": "waypost.client.provider",
+    "Registry": "waypost.client.registry",
+    "Service": "waypost.client.service",
+    "ServiceList": "waypost.client.registry",
+    "Watch": "waypost.client.watching",
+    "BlockingRegistration": "waypost.client.blocking",
+    "BlockingRegistry": "waypost.client.blocking",
+    "BlockingService": "waypost.client.blocking",
+    "BlockingWatch": "waypost.client.blocking",
+    "ServiceConsumer": "waypost.simple",
+    "ServiceProvider": "waypost.simple",
+    "ServiceRegistry": "waypost.simple",
+    "Change": "waypost.model",
+    "Health": "waypost.model",
+    "Instance": "waypost.model",
+    "Record": "waypost.model",
+    "CorruptData": "waypost.errors",
+    "Invalid": "waypost.errors",
+    "NoInstance": "waypost.errors",
+    "Overloaded": "waypost.errors",
+    "ProtocolViolation": "waypost.errors",
+    "ReadOnly": "waypost.errors",
+    "Rejected": "waypost.errors",
+    "Superseded": "waypost.errors",
+    "TimedOut": "waypost.errors",
+    "TooStale": "waypost.errors",
+    "Unavailable": "waypost.errors",
+    "UnknownInstance": "waypost.errors",
+    "UnknownService": "waypost.errors",
+    "UnknownSession": "waypost.errors",
+    "WaypostError": "waypost.errors",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are strings
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("waypost")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'waypost' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
