@@ -243,13 +243,6 @@ class Fault(msgspec.Struct, frozen=True, array_like=True, gc=False):
     retry_after: float = 0.0
 
 
-class HealthReport(msgspec.Struct, frozen=True, gc=False):
-    """The HTTP body that sets a health."""
-
-    health: Health
-    why: str = ""
-
-
 encode = msgspec.msgpack.Encoder().encode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
@@ -275,26 +268,26 @@ decode_fault = msgspec.msgpack.Decoder(Fault).decode
 # The same in JSON, for people and for HTTP: objects with names instead of positions.
 
 
-class InstanceView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An instance and what the registry knows about it, as JSON shows it."""
+class InstanceView(msgspec.Struct, frozen=True, gc=False):
+    """An instance and what the registry knows about it, as JSON shows it: every field, always."""
 
     id: InstanceId
     service: ServiceName
     host: str
     port: int
+    weight: float | None
+    zone: str
+    version: str
+    tags: tuple[str, ...]
+    meta: dict[str, str]
+    ports: dict[str, int]
+    incarnation: int
     health: Health
     since_ms: int
-    incarnation: int
+    why: str
+    suspect: bool
+    session: str
     revision: Revision
-    weight: float | None = None
-    zone: str = ""
-    version: str = ""
-    tags: tuple[str, ...] = ()
-    meta: dict[str, str] = {}
-    ports: dict[str, int] = {}
-    why: str = ""
-    suspect: bool = False
-    session: str = ""
 
 
 def instance_view(record: Record) -> InstanceView:
@@ -305,17 +298,17 @@ def instance_view(record: Record) -> InstanceView:
         service=instance.service,
         host=instance.host,
         port=instance.port,
-        health=record.health,
-        since_ms=record.since_ms,
-        incarnation=instance.incarnation,
-        revision=record.revision,
         weight=instance.weight,
         zone=instance.zone,
         version=instance.version,
         tags=instance.tags,
         meta=instance.meta,
         ports=instance.ports,
+        incarnation=instance.incarnation,
+        health=record.health,
+        since_ms=record.since_ms,
         why=record.why,
         suspect=record.suspect,
         session=record.session,
+        revision=record.revision,
     )
