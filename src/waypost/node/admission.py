@@ -1,8 +1,8 @@
 """Who goes first when there is too much to do: renew > deregister > register > watch > list.
 
-A renewal never waits in a queue (hearing it is an attribute store), so it needs no lane.  The others
-are admitted while the queue of commands not yet answered is below their share of it; so lists are
-shed first and deregistrations last, and no queue is unbounded.
+A renewal never waits in a queue (hearing it is an attribute store), so it needs no lane.  The
+others are admitted while the queue of commands not yet answered is below their share of it; so
+lists are shed first and deregistrations last, and no queue is unbounded.
 """
 
 from typing import Final, Literal

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from waypost.catalog.snapshots import load
 from waypost.catalog.state import Catalog
 from waypost.consensus.core import Boot
 from waypost.consensus.solo import SoloCore
@@ -21,8 +20,6 @@ from waypost.errors import Invalid
 from waypost.node.engine import CoreEngine, Storage
 from waypost.node.node import Node
 from waypost.storage.disk import RealDisk
-from waypost.storage.snapshots import SnapshotStore
-from waypost.storage.wal import Wal
 
 SOLO_NID: Final = 1
 _NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

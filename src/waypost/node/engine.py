@@ -333,4 +333,3 @@ class CoreEngine:
         self._core.compact(snap)
         await disk.run(lambda: storage.wal.drop_below(index))
         self._drive()
-

@@ -84,7 +84,7 @@ class Node:
     # Life
 
     def start(self, engine: Engine) -> None:
-        """Lead from here on: own the sessions that this node owned before, with a full lease each."""
+        """Lead from here on: own the sessions that were owned before, with a full lease each."""
         self._engine = engine
         now = self.clock()
         highest = self.catalog.now_ms or self._wall_ms()
