@@ -1,0 +1,53 @@
+"""Agreement on one log: which entry stands at which index, for good.
+
+Read ``core`` first (the contract), then ``entry`` (what the log is made of), then ``solo`` (the
+smallest core that keeps the contract).  The payload of an entry is opaque here.
+"""
+
+from waypost.consensus.core import (
+    FOREVER,
+    KIND_BATCH,
+    KIND_SEAL,
+    NO_BALLOT,
+    NO_SNAP,
+    Ballot,
+    Boot,
+    Core,
+    Done,
+    Entry,
+    Hard,
+    Index,
+    Message,
+    Nid,
+    Ns,
+    Ready,
+    Seq,
+    Snap,
+    Status,
+    Token,
+    Write,
+)
+
+__all__ = [
+    "FOREVER",
+    "KIND_BATCH",
+    "KIND_SEAL",
+    "NO_BALLOT",
+    "NO_SNAP",
+    "Ballot",
+    "Boot",
+    "Core",
+    "Done",
+    "Entry",
+    "Hard",
+    "Index",
+    "Message",
+    "Nid",
+    "Ns",
+    "Ready",
+    "Seq",
+    "Snap",
+    "Status",
+    "Token",
+    "Write",
+]

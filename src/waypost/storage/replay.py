@@ -1,0 +1,236 @@
+"""The log as its frames leave it, read one batch after the other, damaged ones among them.
+
+Always true of a ``Log``: its entries have no gap and begin at ``first``; an entry that was durable
+here and cannot be read any more is in ``faulty`` and never silently gone; and an entry that a lost
+frame may have replaced is not trusted.  What proves that nothing was replaced is the chain: the
+``prev`` of the next entry equals the header checksum of the one before.
+
+Pure, and without an opinion on what may be cut: ``recovery`` decides that.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from waypost.consensus.core import NO_BALLOT, NO_SNAP, Entry, Hard, Index, Snap
+from waypost.consensus.entry import HEADER_BYTES
+from waypost.storage.records import (
+    BatchHeader,
+    Frame,
+    Gap,
+    Hole,
+    SegmentHead,
+    Truncate,
+)
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """Something that should not be so, and where."""
+
+    file: str
+    offset: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: offset {self.offset}: {self.what}"
+
+
+class _Replaced(msgspec.Struct, frozen=True):
+    """Frames were lost: entries after ``commit`` and up to ``last`` may have been replaced."""
+
+    commit: Index
+    last: Index
+    where: Damage
+
+
+class Log:
+    """See the module; ``hard`` and ``mark`` are the newest promises and snapshot mark read."""
+
+    def __init__(self) -> None:
+        self.first: Index = 1
+        self.entries: list[Entry] = []
+        self.faulty: dict[Index, Damage] = {}
+        self.hard = Hard()
+        self.mark = NO_SNAP
+        self.suspicion: Damage | None = None
+        """Why promises or acknowledged writes may be missing."""
+        self.notes: list[Damage] = []
+        """All that was not as it should be, also where it cost nothing."""
+        self.low: Index = 1
+        """Lowest index that the newest segment changed."""
+        self.is_restarted = False
+        """Whether the newest segment began the log anew, so that no older one matters."""
+        self._chain = 0  # header checksum of the entry before first; 0 if unknown
+        self._lost_bytes = 0  # unreadable since the log's last index was known for certain
+        self._replaced: _Replaced | None = None
+        self._promises_lost: Damage | None = None
+
+    @property
+    def last(self) -> Index:
+        """Index of the last entry."""
+        return self.first - 1 + len(self.entries)
+
+    def chain_at(self, index: Index) -> int:
+        """Header checksum of the entry at ``index``, 0 if unknown."""
+        if index < self.first:
+            return self._chain if index == self.first - 1 else 0
+        entry = self.entries[index - self.first]
+        return entry.chain if entry.frame else 0
+
+    def begin(self, file: str, head: SegmentHead, *, is_oldest: bool) -> None:
+        """Go on with another segment; its head repeats what was true up to there."""
+        if is_oldest:
+            self._restart(head.first, head.chain)
+        else:
+            self._settle(head.first - 1, Damage(file, 0, "entries before this segment are lost"))
+            if head.chain and head.chain == self.chain_at(self.last):
+                self._replaced = None
+        self._lost_bytes = 0
+        self.hard = head.hard
+        self.mark = head.snap
+        self._promises_lost = None
+        self.low = self.last + 1
+        self.is_restarted = False
+
+    def apply(
+        self,
+        parts: Sequence[Frame | Gap],
+        header: BatchHeader | None,
+        where: Damage,
+        *,
+        is_damaged: bool,
+    ) -> None:
+        """Take over what was found in a batch; ``header`` is None if that is unreadable too."""
+        if is_damaged:
+            self.notes.append(where)
+        only_entries_lost = header is not None and _only_entries_are_lost(self.last, parts, header)
+        for part in parts:
+            if isinstance(part, Frame):
+                self._take(part, where)
+                continue
+            self._lost_bytes += part.end - part.offset
+            if not only_entries_lost:
+                self._promises_lost = where
+                if self._replaced is None:
+                    commit = max(self.hard.commit, self.mark.index)
+                    self._replaced = _Replaced(commit, self.last, where)
+        if header is not None:
+            self._settle(header.last, where)
+            self._lost_bytes = 0
+
+    def finish(self) -> None:
+        """Every frame is read: what is still in doubt stays so."""
+        self._distrust()
+        if self._promises_lost is not None and self.suspicion is None:
+            lost = self._promises_lost
+            self.suspicion = Damage(lost.file, lost.offset, f"promises may be lost: {lost.what}")
+
+    def _take(self, frame: Frame, where: Damage) -> None:
+        match frame.record:
+            case Entry() as entry:
+                self._put(entry, frame.header.prev, where)
+                if not frame.is_whole:
+                    self.faulty[entry.index] = where
+            case Hole(index):
+                self._put(_hole(index), 0, where)
+                self.faulty[index] = where
+            case Truncate(start):
+                self._truncate(start)
+            case Snap() as snap:
+                self.mark = snap
+                if snap.index > self.last:
+                    self._restart(snap.index + 1, snap.chain)
+            case Hard() as hard:
+                self.hard = hard
+                self._promises_lost = None
+            case None:
+                self._promises_lost = where
+
+    def _put(self, entry: Entry, prev: int, where: Damage) -> None:
+        index = entry.index
+        self._settle(index - 1, where)
+        known = self.chain_at(index - 1)
+        if known and prev == known:
+            self._replaced = None
+        elif known and entry.frame and self._replaced is None:
+            commit = max(self.hard.commit, self.mark.index)
+            self._replaced = _Replaced(commit, index - 1, where)
+            self.notes.append(where)
+        self._distrust()
+        self.entries.append(entry)
+
+    def _settle(self, last: Index, where: Damage) -> None:
+        """Let the log end at ``last``: do what the frames that said so would have done."""
+        if self.last > last:
+            self._truncate(last + 1)
+        missing = last - self.last
+        if missing > self._lost_bytes // HEADER_BYTES:
+            # More than the lost bytes can have held: the mark of a newer snapshot was among them.
+            self._restart(last + 1, 0)
+            return
+        for index in range(self.last + 1, last + 1):
+            self.entries.append(_hole(index))
+            self.faulty[index] = where
+
+    def _distrust(self) -> None:
+        """Nothing proves that the entries in question were not replaced."""
+        if self._replaced is None:
+            return
+        commit, last, where = self._replaced.commit, self._replaced.last, self._replaced.where
+        for index in range(max(commit + 1, self.first), min(last, self.last) + 1):
+            self.entries[index - self.first] = _hole(index)
+            self.faulty[index] = where
+        self._replaced = None
+
+    def _truncate(self, start: Index) -> None:
+        if start > self.last:
+            return
+        if start < self.first:
+            self._restart(start, 0)
+            return
+        del self.entries[start - self.first :]
+        self.low = min(self.low, start)
+        self._keep_faulty(0, start - 1)
+
+    def _restart(self, first: Index, chain: int) -> None:
+        self.first = first
+        self.entries = []
+        self.faulty = {}
+        self.low = first
+        self.is_restarted = True
+        self._chain = chain
+
+    def _keep_faulty(self, first: Index, last: Index) -> None:
+        if self.faulty:
+            self.faulty = {i: why for i, why in self.faulty.items() if first <= i <= last}
+
+    def cut(self, start: Index) -> None:
+        """Give up the log from ``start`` on, and every doubt with it."""
+        self._truncate(start)
+        self.suspicion = None
+
+    def restart_after(self, snap: Snap) -> None:
+        """Begin the log anew behind a snapshot."""
+        self._restart(snap.index + 1, snap.chain)
+
+
+def _hole(index: Index) -> Entry:
+    return Entry(index, NO_BALLOT, 0, b"")
+
+
+def _only_entries_are_lost(last: Index, parts: Sequence[Frame | Gap], header: BatchHeader) -> bool:
+    """Whether the entries missing from a batch account for all frames missing from it."""
+    missing = 0
+    for part in parts:
+        match part:
+            case Frame(record=Entry(index=index) | Hole(index=index)):
+                missing += max(0, index - 1 - last)
+                last = index
+            case Frame(record=Truncate(start)):
+                last = start - 1
+            case Frame(record=Snap(index=index)):
+                last = max(last, index)
+            case _:
+                pass
+    missing += max(0, header.last - last)
+    return missing == header.frames - sum(isinstance(part, Frame) for part in parts)

@@ -1,0 +1,293 @@
+"""Snapshot files: written beside the log, verified by reading them back, two kept.
+
+A file is a header of 72 bytes, chunks, and a footer.  Little-endian:
+
+    header  magic "WPSNAP\\r\\n", version u32, crc u32 over all but itself, cluster u64, node u32,
+            kind u32, index u64, ballot (epoch u64, round u64, node u32), chain u32, reserved u64
+    chunk   crc u32 over number, length and bytes; length u32 above 0; the bytes
+    footer  crc u32 over the rest, u32 0, count of chunks u64, bytes u64, SHA-256 of all bytes
+
+Always true: a file named ``*.snap`` was complete, synced and read back before it got that name, so
+damage in it is rot; the file before it is still there, and ``floor`` keeps the log that it needs.
+
+Knows nothing of what is in a chunk.  A writer may work on a thread of its own while the log is
+written; the store itself is for one thread at a time.
+"""
+
+import errno
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+from waypost.consensus.core import Ballot, Index, Nid, Snap
+from waypost.errors import CorruptData, Invalid, ReadOnly, StorageFailed
+from waypost.storage.disk import Disk, File
+
+KEPT = 2
+CHUNK_BYTES_MAX = 64 << 20
+VERSION = 1
+
+_MAGIC = b"WPSNAP\r\n"
+_HEADER = struct.Struct("<8sIIQIIQQQIIQ")
+_CHUNK = struct.Struct("<II")
+_NUMBERED = struct.Struct("<QI")
+_FOOTER = struct.Struct("<IIQQ32s")
+_SYNC_EVERY_BYTES = 8 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class SnapshotStore:
+    """The snapshots of one node, on the disk that its log is on."""
+
+    def __init__(self, disk: Disk, *, cluster: int, node: Nid) -> None:
+        self.notes: list[str] = []
+        """What was found rotten, for the node to tell."""
+        self._disk = disk
+        self._cluster = cluster
+        self._node = node
+        self._kept: list[Index] = []  # newest first; those known to be rotten are not among them
+        try:
+            for name in disk.names():
+                if name.startswith("snap-") and name.endswith(".tmp"):
+                    disk.unlink(name)
+                elif name.startswith("snap-") and name.endswith(".snap"):
+                    self._kept.insert(0, int(name[5:-5], 16))
+        except OSError as error:
+            raise _failed("reading the snapshot directory", error) from error
+
+    @property
+    def floor(self) -> Index:
+        """Up to here the log is not needed by any kept snapshot: what ``Wal.drop_below`` takes.
+
+        0 until two are kept: a single one may rot, and then the whole log is the way back.
+        """
+        return self._kept[KEPT - 1] if len(self._kept) >= KEPT else 0
+
+    def begin(self, snap: Snap) -> "SnapshotWriter":
+        """Start a file; nothing of it counts before ``finish``."""
+        return SnapshotWriter(self._disk, snap, self._cluster, self._node, self._adopt)
+
+    def newest(self) -> tuple[Snap, Iterator[bytes]] | None:
+        """Find the newest snapshot that is whole, and its chunks.
+
+        Every byte is verified before the first chunk is given out, so that no state machine is
+        ever filled with half of a snapshot.
+        """
+        while self._kept:
+            name = _name(self._kept[0])
+            try:
+                snap = _verify(self._disk, name, self._cluster, self._node)
+            except CorruptData as error:
+                self.notes.append(error.message)
+                del self._kept[0]
+            else:
+                return snap, self._chunks(name)
+        return None
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        try:
+            file = self._disk.open(name)
+            try:
+                yield from _read_chunks(self._disk, file, name)
+            finally:
+                self._disk.close(file)
+        except OSError as error:
+            raise _failed(f"reading {name}", error) from error
+
+    def _adopt(self, temporary: str, snap: Snap) -> None:
+        """Give a verified file its name, and delete what is older than the two newest."""
+        name = _name(snap.index)
+        self._disk.rename(temporary, name)
+        self._disk.sync_names()
+        kept = sorted({snap.index, *self._kept}, reverse=True)
+        self._kept = kept[:KEPT]
+        files = [_name(index) for index in self._kept]
+        for old in self._disk.names():
+            if old.startswith("snap-") and old.endswith(".snap") and old not in files:
+                self._disk.unlink(old)
+        self._disk.sync_names()
+
+
+class SnapshotWriter:
+    """One snapshot being written: ``add`` chunks, then ``finish`` or ``abort``.
+
+    A full disk raises ``ReadOnly`` and leaves nothing behind; the log is not touched by that.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        snap: Snap,
+        cluster: int,
+        node: Nid,
+        adopt: Callable[[str, Snap], None],
+    ) -> None:
+        self._disk = disk
+        self._snap = snap
+        self._cluster = cluster
+        self._node = node
+        self._adopt = adopt
+        self._name = f"snap-{snap.index:016x}.tmp"
+        self._file: File = -1
+        self._end = _HEADER.size
+        self._synced = 0
+        self._count = 0
+        self._bytes = 0
+        self._digest = hashlib.sha256()
+        try:
+            self._file = disk.create(self._name, 0)
+            disk.write(self._file, (_encode_header(snap, cluster, node),), 0)
+        except OSError as error:
+            raise self._gave_up(error) from error
+
+    def add(self, chunk: bytes) -> None:
+        """Append one chunk; 1 MB is a good size."""
+        assert 0 < len(chunk) <= CHUNK_BYTES_MAX, f"a chunk of {len(chunk)} bytes"
+        crc = _chunk_crc(self._count, chunk)
+        self._digest.update(chunk)
+        try:
+            self._disk.write(self._file, (_CHUNK.pack(crc, len(chunk)), chunk), self._end)
+            self._end += _CHUNK.size + len(chunk)
+            if self._end - self._synced >= _SYNC_EVERY_BYTES:
+                # So that a sync of the log never queues behind more than this.
+                self._disk.sync(self._file)
+                self._synced = self._end
+        except OSError as error:
+            raise self._gave_up(error) from error
+        self._count += 1
+        self._bytes += len(chunk)
+
+    def finish(self) -> Snap:
+        """Make it durable, read it back, and let it count."""
+        footer = _encode_footer(self._count, self._bytes, self._digest.digest())
+        try:
+            self._disk.write(self._file, (footer,), self._end)
+            self._disk.sync(self._file)
+            self._disk.close(self._file)
+            self._file = -1
+            found = _verify(self._disk, self._name, self._cluster, self._node)
+            assert found == self._snap, f"wrote {self._snap}, read {found}"
+            self._adopt(self._name, self._snap)
+        except OSError as error:
+            raise self._gave_up(error) from error
+        except CorruptData:
+            self.abort()
+            raise
+        return self._snap
+
+    def abort(self) -> None:
+        """Leave nothing behind; harmless after ``finish``, and twice."""
+        try:
+            if self._file >= 0:
+                self._disk.close(self._file)
+                self._file = -1
+            if self._name in self._disk.names():
+                self._disk.unlink(self._name)
+        except OSError as error:
+            raise _failed(f"removing {self._name}", error) from error
+
+    def _gave_up(self, error: OSError) -> ReadOnly | StorageFailed:
+        if error.errno not in _NO_ROOM:
+            return _failed(f"writing {self._name}", error)
+        self.abort()
+        return ReadOnly(
+            f"disk full: no room for the snapshot at {self._snap.index}: free some space; until "
+            "then the log is kept whole and grows"
+        )
+
+
+def _name(index: Index) -> str:
+    return f"snap-{index:016x}.snap"
+
+
+def _failed(doing: str, error: OSError) -> StorageFailed:
+    return StorageFailed(f"disk: {doing} failed: {error}: check the file system and restart")
+
+
+def _verify(disk: Disk, name: str, cluster: int, node: Nid) -> Snap:
+    """Read a file to its end, or raise ``CorruptData``."""
+    try:
+        file = disk.open(name)
+        try:
+            snap = _read_header(disk, file, name, cluster, node)
+            for _ in _read_chunks(disk, file, name):
+                pass
+        finally:
+            disk.close(file)
+    except OSError as error:
+        raise _failed(f"reading {name}", error) from error
+    return snap
+
+
+def _encode_header(snap: Snap, cluster: int, node: Nid) -> bytes:
+    ballot = snap.ballot
+    fields = (
+        cluster,
+        node,
+        snap.kind,
+        snap.index,
+        ballot.epoch,
+        ballot.round,
+        ballot.node,
+        snap.chain,
+        0,
+    )
+    crc = zlib.crc32(_HEADER.pack(_MAGIC, VERSION, 0, *fields))
+    return _HEADER.pack(_MAGIC, VERSION, crc, *fields)
+
+
+def _encode_footer(count: int, size: int, digest: bytes) -> bytes:
+    crc = zlib.crc32(_FOOTER.pack(0, 0, count, size, digest))
+    return _FOOTER.pack(crc, 0, count, size, digest)
+
+
+def _chunk_crc(number: int, chunk: bytes) -> int:
+    return zlib.crc32(chunk, zlib.crc32(_NUMBERED.pack(number, len(chunk))))
+
+
+def _read_header(disk: Disk, file: File, name: str, cluster: int, node: Nid) -> Snap:
+    data = disk.read(file, 0, _HEADER.size)
+    if len(data) < _HEADER.size or not data.startswith(_MAGIC):
+        raise _rotten(name, 0, "this is not a snapshot")
+    _, version, crc, theirs, owner, kind, index, epoch, round_, proposer, chain, _ = _HEADER.unpack(
+        data
+    )
+    if zlib.crc32(data[:12] + bytes(4) + data[16:]) != crc:
+        raise _rotten(name, 0, "the header does not match its checksum")
+    if version != VERSION:
+        raise _rotten(name, 0, f"format {version}, and this version of Waypost reads {VERSION}")
+    if (theirs, owner) != (cluster, node):
+        raise Invalid(
+            f"data directory: {name} belongs to node {owner} of cluster {theirs:#x}, and this is "
+            f"node {node} of cluster {cluster:#x}: give each node its own directory",
+            field="data directory",
+        )
+    return Snap(index, Ballot(epoch, round_, proposer), kind, chain)
+
+
+def _read_chunks(disk: Disk, file: File, name: str) -> Iterator[bytes]:
+    """Give out every chunk, each verified; the end is reached only if the whole is."""
+    offset, count, size = _HEADER.size, 0, 0
+    digest = hashlib.sha256()
+    while True:
+        head = disk.read(file, offset, _CHUNK.size)
+        if len(head) < _CHUNK.size:
+            raise _rotten(name, offset, "it ends without a footer")
+        crc, length = _CHUNK.unpack(head)
+        if length == 0:
+            break
+        chunk = disk.read(file, offset + _CHUNK.size, length) if length <= CHUNK_BYTES_MAX else b""
+        if len(chunk) != length or _chunk_crc(count, chunk) != crc:
+            raise _rotten(name, offset, f"chunk {count} does not match its checksum")
+        digest.update(chunk)
+        offset += _CHUNK.size + length
+        count += 1
+        size += length
+        yield chunk
+    if disk.read(file, offset, _FOOTER.size + 1) != _encode_footer(count, size, digest.digest()):
+        raise _rotten(name, offset, "the footer does not match what stands before it")
+
+
+def _rotten(name: str, offset: int, what: str) -> CorruptData:
+    return CorruptData(f"{name}: offset {offset}: {what}: an older snapshot or a peer must do")
