@@ -6,7 +6,7 @@ that speak of one thing at a time use the coroutines here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import msgspec
@@ -200,7 +200,7 @@ class Registry:
         summaries = [node.answers.summary(name) for name in node.catalog.service_names()]
         return Services(node.revision, node.age_ms, node.source, summaries)
 
-    async def watch(self, service: str, since: Revision = 0) -> AsyncIterator[FeedItem]:
+    async def watch(self, service: str, since: Revision = 0) -> AsyncGenerator[FeedItem, None]:
         """Follow a service (or with ``""`` all): a snapshot or what was missed, then each change.
 
         A reader that is slow to take the next item is given the latest state, not a backlog.
