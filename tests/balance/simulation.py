@@ -3,6 +3,8 @@
 Calls arrive at random (Poisson) at a random consumer.  An instance serves as many calls at once as
 it has workers, the rest wait in the order they came; how long it works on one is exponentially
 distributed.  A failing instance answers every call within ``FAILS_WITHIN_NS``, with a failure.
+
+``python -m tests.balance.simulation`` prints the table that docs/balancing.md shows.
 """
 
 from collections import Counter, deque
@@ -11,8 +13,8 @@ from heapq import heappop, heappush
 from random import Random
 
 import msgspec
-
 from tests.balance.records import record
+
 from waypost.balance import Endpoint, Pool
 
 SECOND = 1_000_000_000
@@ -116,3 +118,35 @@ class World:
         elapsed_ns = self.now_ns - began_ns
         pool.finish(endpoint, elapsed_ns, ok)
         self.calls.append(Call(endpoint.id, began_ns, elapsed_ns, ok))
+
+
+def main() -> None:
+    """Print p50, p99 and failures of three services under three policies: least to most of 5."""
+    for service in ("all alike", "half of them three times as slow", "one fails within 1 ms"):
+        for policy in ("random", "round_robin", "least_response_time"):
+            p50s: list[float] = []
+            p99s: list[float] = []
+            failed: list[float] = []
+            for seed in range(1, 6):
+                world = World(
+                    policy, {f"i{i:02}": Instance() for i in range(20)}, consumers=20, seed=seed
+                )
+                for i, instance in enumerate(world.instances.values()):
+                    if service.startswith("half"):
+                        instance.work_ns *= 1.5 if i % 2 else 0.5
+                    instance.is_failing = service.startswith("one") and i == 0
+                world.run(40, calls_per_s=0.7 * 20 * 4 / 0.050)
+                calls = [call for call in world.calls if call.at_ns > 10 * SECOND]
+                answers = sorted(call.elapsed_ns / 1e6 for call in calls if call.ok)
+                p50s.append(answers[len(answers) // 2])
+                p99s.append(answers[len(answers) * 99 // 100])
+                failed.append(100 * (1 - len(answers) / len(calls)))
+            print(
+                f"{service:<33} {policy:<20} p50 {min(p50s):4.0f} to {max(p50s):4.0f} ms"
+                f"  p99 {min(p99s):4.0f} to {max(p99s):4.0f} ms"
+                f"  failed {min(failed):.2f} to {max(failed):.2f} %"
+            )
+
+
+if __name__ == "__main__":
+    main()

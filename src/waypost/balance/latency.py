@@ -87,7 +87,7 @@ class Latency:
         else:
             estimate = faded + sample * (1 - exp((sampled_at_ns - now_ns) / TAU_NS))
         endpoint.ewma_ns = estimate
-        endpoint.cost = max(estimate * unit, COST_MIN)
+        endpoint.cost = estimate * unit
         endpoint.has_failed = not ok
         endpoint.sampled_at_ns = now_ns
         if sampled_at_ns is None:

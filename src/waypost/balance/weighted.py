@@ -32,21 +32,21 @@ from waypost.balance.endpoint import Endpoint
 from waypost.balance.policy import Chance
 
 SLOTS_MIN = 256
-SLOTS_PER_INSTANCE = 8
 SLOTS_MAX = 16_384
-"""Of a rounded schedule.  Laying out a slot takes about a microsecond, and 16,384 are 16 ms."""
+"""Of a rounded schedule.  Laying out a slot takes about a microsecond, hence all of them 16 ms."""
+SLOTS_OF_LIGHTEST = 8
+"""What the lightest one has at least, as long as there are slots enough."""
 
 
 class Weighted:
     """Picks by weight, along a schedule."""
 
-    __slots__ = ("_endpoints", "_next", "_random", "_shares")
+    __slots__ = ("_next", "_random", "_shares")
 
     _next: Callable[[], Endpoint]
 
     def __init__(self, random: Chance) -> None:
         self._random = random
-        self._endpoints: tuple[Endpoint, ...] = ()
         self._shares: dict[Endpoint, int] = {}
 
     def replace(self, endpoints: tuple[Endpoint, ...]) -> None:
@@ -75,14 +75,14 @@ def slots_of(weights: Sequence[float | None]) -> list[int]:
     """How many slots of a period each of these positive weights has: at least one."""
     exact = _whole(weights)
     total = sum(exact)
-    count = len(exact)
-    slots_max = max(SLOTS_MAX, 2 * count)
+    slots_max = max(SLOTS_MAX, 2 * len(exact))
     if total <= slots_max:
         return exact
-    slots = min(max(SLOTS_PER_INSTANCE * count, SLOTS_MIN), slots_max)
+    wanted = SLOTS_OF_LIGHTEST * total // min(exact)
+    slots = min(max(wanted, SLOTS_MIN), slots_max)
     # Largest remainders: everyone has its whole slots, those cut off most have what is left over.
     floors = [weight * slots // total for weight in exact]
-    by_remainder = sorted(range(count), key=lambda i: -(exact[i] * slots % total))
+    by_remainder = sorted(range(len(exact)), key=lambda i: -(exact[i] * slots % total))
     for i in by_remainder[: slots - sum(floors)]:
         floors[i] += 1
     return [max(floor, 1) for floor in floors]
