@@ -1,0 +1,372 @@
+"""Registrations that stay registered.
+
+``Registrar`` drives ``registrations``: it opens the session on each new connection, says in one
+write all that is due, and says it again after whatever goes wrong.  ``Registration`` is what the
+provider holds: one instance, to be changed, drained and deregistered.
+
+The session is one per client, whatever it registers: its lease and its grace are the shortest that
+any of its registrations asked for.  A session is attached before anything is registered under it,
+and attached anew on each connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from waypost import wire
+from waypost.client.connection import Connection, Written
+from waypost.client.link import Link
+from waypost.client.registrations import Due, Registrations, State, Wish, error_of
+from waypost.client.retry import wait_before_retry_ms
+from waypost.commands import Refused
+from waypost.errors import Overloaded, ReadOnly, TimedOut, Unavailable, WaypostError
+from waypost.model import Health, Instance, Revision, check_instance, check_why
+
+log = logging.getLogger("waypost")
+
+VERIFY_AFTER_S: Final = (0.2, 2.0)
+"""When the registry is asked to dial back: twice, because many register just before they listen."""
+GOODBYE_S: Final = 1.0
+WHY_DRAINING: Final = "drain asked for"
+
+
+class Registrar:
+    """Keeps the registry told of what this client wants registered."""
+
+    def __init__(
+        self,
+        session: str,
+        *,
+        draw: Callable[[], float],
+        on_written: Callable[[Revision], None],
+    ) -> None:
+        self.link: Link
+        """Set by the registry, which makes the two of them."""
+        self.registrations = Registrations()
+        self._session = session
+        self._lease_ms: tuple[int, int] | None = None
+        """The session's ttl and grace; None until something is registered under it."""
+        self._is_attached = False
+        self._attaching: asyncio.Task[None] | None = None
+        self._draw = draw
+        self._on_written = on_written
+        self._connection: Connection | None = None
+        self._failures = 0
+        self._last_error: WaypostError | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self._verifying: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    # What providers want
+
+    def begin(self, instance: Instance, *, ttl_ms: int, grace_ms: int, health: Health) -> Wish:
+        """Want an instance registered; this client's session keeps it unless ``ttl_ms`` is 0."""
+        wish = Wish(instance, self._session if ttl_ms else "", health)
+        self.registrations.add(wish)
+        if ttl_ms:
+            self._shorten_lease(ttl_ms, min(grace_ms, ttl_ms))
+        self.push()
+        return wish
+
+    async def settle(self, wish: Wish, timeout_s: float) -> None:
+        """Wait until the registry has been told what is wanted now, or raise why it has not."""
+        version = wish.version
+        self.push()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while wish.acknowledged < version and not wish.has_ended:
+                    await self.link.connected()
+                    if wish.acknowledged < version and not wish.has_ended:
+                        await self._changed.wait()
+        except TimeoutError:
+            raise self._why_not(wish, timeout_s) from None
+        if wish.error is not None:
+            raise wish.error
+
+    def leave(self, wish: Wish) -> None:
+        """Want it gone."""
+        self.registrations.leave(wish)
+        self._tell_waiters()
+
+    async def ended(self, wish: Wish) -> WaypostError | None:
+        """Wait until nothing will be said of it any more; returns why, if that was not wanted."""
+        while not wish.has_ended:
+            await self._changed.wait()
+        return wish.error
+
+    def push(self) -> None:
+        """Say what is due."""
+        if self._connection is None or self._attaching is not None or self._retry is not None:
+            return
+        if self._lease_ms is not None and not self._is_attached:
+            self._attaching = self._loop.create_task(self._attach(self._connection))
+            return
+        for due in self.registrations.due():
+            future = self._connection.enqueue(due.command)
+            future.add_done_callback(partial(self._answered, due))
+
+    def verify(self, wish: Wish) -> None:
+        """Have the registry dial the advertised address, and warn if it cannot."""
+        task = self._loop.create_task(self._verify(wish))
+        self._verifying.add(task)
+        task.add_done_callback(self._verifying.discard)
+
+    # The link tells
+
+    def connected(self, connection: Connection) -> None:
+        """Open the session on this connection, and say everything again."""
+        self.disconnected()
+        self._connection = connection
+        self.push()
+
+    def disconnected(self) -> None:
+        """Nothing can be said until the next connection."""
+        self._connection = None
+        self._is_attached = False
+        self._failures = 0
+        if self._attaching is not None:
+            self._attaching.cancel()
+            self._attaching = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.registrations.disconnected()
+        self._tell_waiters()
+
+    async def close(self) -> None:
+        """End the session: all that is registered under it goes, at once and in order."""
+        for task in list(self._verifying):
+            task.cancel()
+        connection, was_attached = self._connection, self._is_attached
+        self.disconnected()
+        if connection is not None and was_attached:
+            with suppress(TimeoutError, WaypostError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await connection.ask(wire.DETACH, wire.encode(self._session))
+        for wish in self.registrations:
+            wish.state = "left"
+        self._tell_waiters()
+
+    # The session
+
+    def _shorten_lease(self, ttl_ms: int, grace_ms: int) -> None:
+        before = self._lease_ms
+        if before is not None:
+            ttl_ms, grace_ms = min(before[0], ttl_ms), min(before[1], grace_ms)
+        if (ttl_ms, grace_ms) != before:
+            self._lease_ms = ttl_ms, grace_ms
+            self._is_attached = False
+
+    async def _attach(self, connection: Connection) -> None:
+        assert self._lease_ms is not None
+        lease_ms = self._lease_ms
+        body = wire.encode(wire.AttachSession(self._session, *lease_ms))
+        try:
+            outcome = wire.decode_outcomes(await connection.ask(wire.ATTACH, body)).outcomes[0]
+            if isinstance(outcome, Refused):
+                raise error_of(outcome)
+        except WaypostError as error:
+            self._attaching = None
+            self._failed(error)
+            return
+        self._attaching = None
+        self._is_attached = lease_ms == self._lease_ms
+        self.push()
+
+    # Answers
+
+    def _answered(self, due: Due, future: "asyncio.Future[Written]") -> None:
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            self.registrations.failed(due)
+            if isinstance(error, WaypostError):
+                self._failed(error)
+            elif error is not None:
+                raise error
+            return
+        written = future.result()
+        self._failures = 0
+        self._on_written(written.revision)
+        must_attach = self.registrations.answered(due, written.outcome)
+        if must_attach:
+            self._is_attached = False
+        wish = due.wish
+        if wish.error is not None and wish.has_ended:
+            log.error(
+                "%s of %s stands down: %s", wish.instance.id, wish.instance.service, wish.error
+            )
+        self._tell_waiters()
+        if must_attach or wish.version > wish.acknowledged:
+            self.push()
+
+    def _failed(self, error: WaypostError) -> None:
+        """Nothing came of it: again in a moment, elsewhere if this node cannot do it at all."""
+        self._last_error = error
+        if self._connection is None or not self._connection.is_open or self._retry is not None:
+            return
+        self._failures += 1
+        if self.link.has_choice and not isinstance(error, Overloaded | ReadOnly):
+            self.link.leave()
+        wait_ms = max(20, wait_before_retry_ms(error, self._failures, self._draw()))
+        self._retry = self._loop.call_later(wait_ms / 1000, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        self.push()
+
+    def _why_not(self, wish: Wish, timeout_s: float) -> Unavailable:
+        name = f"{wish.instance.service}/{wish.instance.id}"
+        if self._connection is None:
+            return Unavailable(
+                f"{name}: not told within {timeout_s:g} s: {self.link.unavailable()}"
+            )
+        if isinstance(self._last_error, Unavailable) and self._failures:
+            error = type(self._last_error)
+            return error(f"{self._last_error} (tried {self._failures} times in {timeout_s:g} s)")
+        return TimedOut(
+            f"{name}: no answer within {timeout_s:g} s; it may still be carried out, and is said "
+            "again as long as it is wanted"
+        )
+
+    def _tell_waiters(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
+    # Dial-back
+
+    async def _verify(self, wish: Wish) -> None:
+        instance = wish.instance
+        body = wire.encode(wire.Verify(instance.service, instance.id))
+        verified: wire.Verified | None = None
+        for after_s in VERIFY_AFTER_S:
+            await asyncio.sleep(after_s)
+            if wish.state != "registered" or self._connection is None:
+                return
+            try:
+                verified = wire.decode_verified(await self._connection.ask(wire.VERIFY, body))
+            except WaypostError as error:
+                log.debug("%s could not be verified: %s", instance.id, error)
+                return
+            if verified.reachable:
+                return
+        assert verified is not None
+        log.warning(
+            "%s is registered as %s:%d, but the registry cannot reach it there: %s. It sees this "
+            "process at %s. If consumers cannot reach it either, register with host= (the address "
+            "that they can reach), and listen on it.",
+            instance.id,
+            instance.host,
+            instance.port,
+            verified.why,
+            verified.seen_as or "an unknown address",
+        )
+
+
+class Registration:
+    """One registered instance.  Kept registered, whatever happens to the registry or on the way.
+
+    If another process registers the same id, this one stands down as soon as it hears of it:
+    ``state`` becomes ``superseded``, ``ended`` returns, and whatever would change the instance
+    raises ``Superseded``.  It never fights.
+    """
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        wish: Wish,
+        drain: Callable[[str, str, float], Awaitable[wire.Drained]],
+        timeout_s: float,
+    ) -> None:
+        self._registrar = registrar
+        self._wish = wish
+        self._drain = drain
+        self._timeout_s = timeout_s
+
+    @property
+    def instance(self) -> Instance:
+        """What is registered, with the incarnation that the registry gave it."""
+        return self._wish.instance
+
+    @property
+    def health(self) -> Health:
+        """The health that this process last declared."""
+        return self._wish.health
+
+    @property
+    def state(self) -> State:
+        """``pending``, ``registered``, ``leaving``, ``left``, ``superseded`` or ``refused``."""
+        return self._wish.state
+
+    @property
+    def error(self) -> WaypostError | None:
+        """Why it is not registered any more, if that was not asked for here."""
+        return self._wish.error
+
+    async def set_health(self, health: Health, why: str = "") -> None:
+        """Declare how the instance is, and why, in at most 512 characters."""
+        check_why(why)
+        self._registrar.registrations.alter(self._wish, health=health, why=why)
+        await self._registrar.settle(self._wish, self._timeout_s)
+
+    async def update(
+        self,
+        *,
+        weight: float | None = None,
+        zone: str | None = None,
+        version: str | None = None,
+        tags: Sequence[str] | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> None:
+        """Change what is registered; what is left out stays as it is."""
+        given = {
+            "weight": weight,
+            "zone": zone,
+            "version": version,
+            "tags": None if tags is None else tuple(tags),
+            "meta": None if meta is None else dict(meta),
+        }
+        changes = {field: value for field, value in given.items() if value is not None}
+        instance = msgspec.structs.replace(self.instance, **changes)
+        check_instance(instance)
+        self._registrar.registrations.alter(self._wish, instance=instance)
+        await self._registrar.settle(self._wish, self._timeout_s)
+
+    async def drain(self, deadline: float = 10.0) -> wire.Drained:
+        """Take the instance out of new picks, and wait until every consumer has noticed.
+
+        Returns when nobody picks it any more (``unseen`` is 0), or after ``deadline`` seconds, with
+        the number of consumers that had not confirmed by then.
+        """
+        await self._registrar.settle(self._wish, self._timeout_s)
+        self._registrar.registrations.assume(self._wish, "draining", WHY_DRAINING)
+        return await self._drain(self.instance.service, self.instance.id, deadline)
+
+    async def deregister(self) -> None:
+        """Remove the instance; one that has ended already is left as it is."""
+        self._registrar.leave(self._wish)
+        if not self._wish.has_ended:
+            await self._registrar.settle(self._wish, self._timeout_s)
+
+    async def ended(self) -> WaypostError | None:
+        """Wait until it is registered no more; returns why, or None if that was asked for here."""
+        return await self._registrar.ended(self._wish)
+
+    async def leave(self) -> None:
+        """Deregister, or if no registry can be told now, leave that to the lease."""
+        self._registrar.leave(self._wish)
+        if self._wish.has_ended:
+            return
+        try:
+            await self._registrar.settle(self._wish, GOODBYE_S)
+        except Unavailable as error:
+            log.warning(
+                "%s could not be deregistered, and goes when its lease ends: %s",
+                self._wish.instance.id,
+                error,
+            )

@@ -1,0 +1,531 @@
+"""The verbs of the client: register, resolve, watch, pick and the rest, for asyncio.
+
+One ``Registry`` is one session and one connection, whatever it is used for.  It connects in the
+background and reconnects by itself; what it registered it registers again, what it watches it goes
+on watching.  Belongs to the event loop that it was opened on.
+"""
+
+import asyncio
+import ipaddress
+import random
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
+
+import msgspec
+
+from waypost import wire
+from waypost.balance import DEFAULT_POLICY
+from waypost.catalog.queries import select
+from waypost.client.addresses import Address
+from waypost.client.connection import Connection
+from waypost.client.lastknown import LastKnown
+from waypost.client.link import Link
+from waypost.client.provider import Registrar, Registration
+from waypost.client.registrations import Wish, error_of
+from waypost.client.retry import RetryBudget, wait_before_retry_ms
+from waypost.client.service import Service
+from waypost.client.watching import Watch, Watching
+from waypost.commands import ClientCommand, Deregister, Refused
+from waypost.errors import Invalid, Overloaded, TimedOut, Unavailable, WaypostError
+from waypost.model import (
+    GRACE_MS_DEFAULT,
+    ID_CHARS_MAX,
+    TTL_MS_DEFAULT,
+    Health,
+    HealthFilter,
+    Instance,
+    Query,
+    Record,
+    Revision,
+    ServiceName,
+    Source,
+    check_id,
+    check_instance,
+    check_service,
+    check_ttl,
+)
+
+TTL_DEFAULT_S: Final = TTL_MS_DEFAULT / 1000
+GRACE_DEFAULT_S: Final = GRACE_MS_DEFAULT / 1000
+_NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9._:@-]+")
+_T = TypeVar("_T")
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The instances of a service, and how fresh that is."""
+
+    records: tuple[Record, ...]
+    revision: Revision
+    age: float
+    """Seconds that it may be behind."""
+    source: Source
+    """``leader`` or ``follower``; ``cache`` or ``disk`` if no registry could be reached."""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances, without what the registry knows about them."""
+        return tuple(record.instance for record in self.records)
+
+
+class ServiceList(msgspec.Struct, frozen=True, gc=False):
+    """Every service, in numbers, and how fresh that is."""
+
+    services: tuple[wire.ServiceSummary, ...]
+    revision: Revision
+    age: float
+    source: Source
+
+
+class Registry:
+    """A registry, as this process sees it.  Made by ``waypost.connect``."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        timeout: float,
+        connect_timeout: float,
+        cache_dir: Path | None,
+    ) -> None:
+        self._timeout_s = timeout
+        self._draw: Callable[[], float] = random.random
+        self._budget = RetryBudget(_now_ms())
+        self._cluster = ""
+        self._seen: Revision = 0
+        """The highest revision that this client has been shown; no answer may be older."""
+        self._services: dict[tuple[object, ...], Service] = {}
+        name = ",".join(sorted(map(str, addresses)))
+        self._last_known = LastKnown(cache_dir, name)
+        self._watching = Watching(self._last_known)
+        self._registrar = Registrar(
+            secrets.token_urlsafe(16), draw=self._draw, on_written=self._saw
+        )
+        self._link = Link(addresses, self, connect_timeout_s=connect_timeout, draw=self._draw)
+        self._watching.link = self._registrar.link = self._link
+        self._is_closed = False
+
+    # Providers
+
+    def register(
+        self,
+        service: ServiceName,
+        *,
+        port: int,
+        host: str | None = None,
+        id: str | None = None,
+        weight: float | None = None,
+        zone: str = "",
+        version: str = "",
+        tags: Sequence[str] = (),
+        meta: Mapping[str, str] | None = None,
+        ports: Mapping[str, int] | None = None,
+        ttl: float = TTL_DEFAULT_S,
+        grace: float = GRACE_DEFAULT_S,
+        health: Health = "passing",
+    ) -> "Registering":
+        """Register an instance of a service, and keep it registered.
+
+        ``async with registry.register("orders", port=8080):`` deregisters at the end of the block;
+        ``registration = await registry.register(...)`` leaves that to you.
+
+        ``host`` is by default the address from which this process reaches the registry; ``id`` is
+        made up.  ``ttl`` is the lease: for how many seconds silence is tolerated, 0 for a permanent
+        instance that only a deregistration removes.  ``grace`` is how many seconds a broken
+        connection may take to come back.  All that one client registers shares the shortest of its
+        leases and graces.
+
+        Raises ``Invalid`` at once for what is out of bounds; ``Unavailable`` if the registry
+        cannot be told in time; ``Rejected`` if it refuses.
+        """
+        ttl_ms, grace_ms = round(ttl * 1000), round(grace * 1000)
+        check_ttl(ttl_ms)
+        if grace_ms < 0:
+            raise Invalid(f"grace: {grace:g} s is negative: 0 is none at all", field="grace")
+        instance = Instance(
+            service,
+            id or "to-be-made-up",
+            host or "to-be-found",
+            port,
+            None if weight is None else float(weight),
+            zone,
+            version,
+            tuple(tags),
+            dict(meta or {}),
+            dict(ports or {}),
+        )
+        check_instance(instance)
+        return Registering(self, instance, host, id, ttl_ms, grace_ms, health)
+
+    async def deregister(self, service: ServiceName, id: str) -> None:
+        """Remove an instance, whoever registered it; ``UnknownInstance`` if there is none."""
+        check_service(service)
+        check_id(id)
+        wish = self._registrar.registrations.find(service, id)
+        if wish is not None:
+            await self._registration(wish).deregister()
+        else:
+            await self._write(Deregister(service, id))
+        await self._show(service)
+
+    async def drain(self, service: ServiceName, id: str, deadline: float = 10.0) -> wire.Drained:
+        """Take an instance out of new picks; returns once every consumer has noticed.
+
+        ``deadline`` is in seconds; what had not confirmed by then is counted in ``unseen``.
+        """
+        check_service(service)
+        check_id(id)
+        request = wire.Drain(service, id, round(deadline * 1000))
+        body = await self._ask(wire.DRAIN, wire.encode(request), more_s=deadline)
+        return wire.decode_drained(body)
+
+    # Consumers
+
+    async def resolve(
+        self,
+        service: ServiceName,
+        *,
+        health: HealthFilter = "resolvable",
+        tags: Sequence[str] = (),
+        zone: str = "",
+        version: str = "",
+        meta: Mapping[str, str] | None = None,
+        consistency: wire.Consistency = "default",
+        max_stale: float | None = None,
+    ) -> Answer:
+        """Ask which instances of a service there are, by default those that should be used.
+
+        Never older than what this client has seen.  ``linearizable`` sees every write that was
+        acknowledged before; ``max_stale`` bounds the age in seconds.  If no registry can be reached
+        and neither was asked for, the last known answer is given, with its ``source`` and ``age``.
+        """
+        check_service(service)
+        query = Query(health, tuple(tags), zone, version, dict(meta or {}))
+        stale_ms = -1 if max_stale is None else round(max_stale * 1000)
+        wants_fresh = consistency != "default" or stale_ms >= 0
+        try:
+            body = await self._ask(
+                wire.RESOLVE,
+                lambda: wire.encode(
+                    wire.Resolve(service, query, consistency, stale_ms, self._seen)
+                ),
+                is_patient=lambda: wants_fresh or self._recall(service) is None,
+            )
+        except Unavailable:
+            recalled = None if wants_fresh else self._recall(service)
+            if recalled is None:
+                raise
+            records = tuple(select(recalled.records, query))
+            return msgspec.structs.replace(recalled, records=records)
+        resolved = wire.decode_resolved(body)
+        age_s = resolved.age_ms / 1000
+        self._saw(resolved.revision)
+        if query.is_plain and self._watching.find(service) is None:
+            as_of_ms = round((time.time() - age_s) * 1000)
+            self._last_known.remember(
+                self._last_known.known(service, self._cluster, as_of_ms, resolved.records)
+            )
+        return Answer(tuple(resolved.records), resolved.revision, age_s, resolved.source)
+
+    async def services(self) -> ServiceList:
+        """List every service that has an instance."""
+        listed = wire.decode_services(await self._ask(wire.LIST))
+        self._saw(listed.revision)
+        return ServiceList(
+            tuple(listed.services), listed.revision, listed.age_ms / 1000, listed.source
+        )
+
+    def service(
+        self,
+        name: ServiceName,
+        policy: str = DEFAULT_POLICY,
+        *,
+        tags: Sequence[str] = (),
+        zone: str = "",
+        version: str = "",
+        meta: Mapping[str, str] | None = None,
+    ) -> Service:
+        """Give a live view of a service to pick from; the same one for the same arguments.
+
+        Its policies: ``least_response_time``, ``random``, ``round_robin`` and ``weighted``.
+        """
+        check_service(name)
+        query = Query("any", tuple(tags), zone, version, dict(meta or {}))
+        key = (name, policy, query.tags, zone, version, tuple(sorted(query.meta.items())))
+        service = self._services.get(key)
+        if service is None:
+            service = self._services[key] = Service(
+                self._watching.watched(name),
+                query,
+                policy,
+                draw=self._draw,
+                clock_ns=time.monotonic_ns,
+                timeout_s=self._timeout_s,
+            )
+        return service
+
+    def watch(self, name: ServiceName | None = None) -> Watch:
+        """Follow a service, or all of them: each instance as ``up``, then every change, once."""
+        if name is not None:
+            check_service(name)
+        return Watch(self._watching.watched(name or ""), self._timeout_s)
+
+    async def status(self) -> wire.NodeStatus:
+        """Ask the node that this client is connected to how it is."""
+        return wire.decode_status(await self._ask(wire.STATUS))
+
+    # Life
+
+    async def close(self, *, drain: float | None = None) -> None:
+        """Deregister all that this client registered, and disconnect.  Closing twice does nothing.
+
+        With ``drain``, each instance first waits so many seconds for its consumers to notice.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            if drain is not None:
+                held = [self._registration(wish) for wish in self._registrar.registrations]
+                await asyncio.gather(
+                    *(registration.drain(drain) for registration in held), return_exceptions=True
+                )
+            await self._registrar.close()
+        finally:
+            self._watching.close()
+            await self._link.close()
+            await self._last_known.close()
+
+    async def __aenter__(self) -> "Registry":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # The link tells
+
+    def connected(self, connection: Connection) -> None:
+        """A connection stands: attach, register and watch, all in one breath."""
+        if connection.welcome.cluster != self._cluster:
+            self._cluster = connection.welcome.cluster
+            self._seen = 0
+        self._registrar.connected(connection)
+        self._watching.connected(connection)
+
+    def disconnected(self) -> None:
+        """There is no connection."""
+        self._registrar.disconnected()
+        self._watching.disconnected()
+
+    # What ``Registering`` needs
+
+    async def begin(self, registering: "Registering") -> Registration:
+        """Register, and return once it is done."""
+        instance = registering.instance
+        if registering.host is None:
+            host = await self._local_host()
+            instance = msgspec.structs.replace(instance, host=host)
+        if registering.id is None:
+            instance = msgspec.structs.replace(instance, id=_made_up_id(instance))
+        check_instance(instance)
+        self._check_open()
+        wish = self._registrar.begin(
+            instance,
+            ttl_ms=registering.ttl_ms,
+            grace_ms=registering.grace_ms,
+            health=registering.health,
+        )
+        try:
+            await self._registrar.settle(wish, self._timeout_s)
+        except BaseException:
+            self._registrar.leave(wish)
+            raise
+        self._registrar.verify(wish)
+        await self._show(instance.service)
+        return self._registration(wish)
+
+    # Asking
+
+    async def _ask(
+        self,
+        kind: int,
+        body: bytes | Callable[[], bytes] = b"",
+        *,
+        is_patient: Callable[[], bool] = lambda: True,
+        more_s: float = 0.0,
+    ) -> bytes:
+        return await self._retried(
+            lambda connection: connection.ask(kind, body() if callable(body) else body),
+            is_patient,
+            self._timeout_s + more_s,
+        )
+
+    async def _write(self, command: ClientCommand) -> None:
+        """Send a command that is safe to repeat."""
+        written = await self._retried(
+            lambda connection: connection.write(command), lambda: True, self._timeout_s
+        )
+        self._saw(written.revision)
+        if isinstance(written.outcome, Refused):
+            raise error_of(written.outcome)
+
+    async def _retried(
+        self,
+        send: Callable[[Connection], Awaitable[_T]],
+        is_patient: Callable[[], bool],
+        timeout_s: float,
+    ) -> _T:
+        """Send a request that is safe to repeat, until it is answered or there is no point."""
+        self._check_open()
+        self._budget.earn(_now_ms())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        tried: list[str] = []
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    connection = self._link.connection
+                    if connection is None:
+                        connection = await self._link.connected(patient=is_patient())
+                    try:
+                        return await self._once(send, connection, is_first=not tried)
+                    except Unavailable as error:
+                        tried.append(str(error))
+                        wait_s = wait_before_retry_ms(error, len(tried), self._draw()) / 1000
+                        is_too_late = loop.time() + wait_s >= deadline
+                        if is_too_late or not self._budget.spend(_now_ms()):
+                            raise _after_attempts(error, tried) from error
+                        await asyncio.sleep(wait_s)
+        except TimeoutError:
+            timed_out = TimedOut(f"no answer within {timeout_s:g} s: ask again, or allow more time")
+            raise _after_attempts(timed_out, tried) from None
+
+    async def _once(
+        self,
+        send: Callable[[Connection], Awaitable[_T]],
+        connection: Connection,
+        *,
+        is_first: bool,
+    ) -> _T:
+        """Ask the node that this client is connected to; after it failed, another if there is."""
+        if is_first or not self._link.has_choice:
+            return await send(connection)
+        other = await self._link.elsewhere(connection.address)
+        try:
+            return await send(other)
+        finally:
+            other.abort("it has answered")
+            await other.closed
+
+    def _recall(self, service: ServiceName) -> Answer | None:
+        """What is known of all instances of a service without asking, or None."""
+        watched = self._watching.find(service)
+        if watched is not None:
+            view = watched.view
+            source: Source = "disk" if view.source == "disk" else "cache"
+            return Answer(tuple(view.records.values()), view.revision, watched.age_s, source)
+        recalled = self._last_known.recall(service)
+        if recalled is None:
+            return None
+        known, source = recalled
+        age = max(0.0, time.time() - known.as_of_ms / 1000)
+        return Answer(tuple(known.records), 0, age, source)
+
+    def _saw(self, revision: Revision) -> None:
+        self._seen = max(self._seen, revision)
+
+    async def _show(self, service: ServiceName) -> None:
+        """Let this client's own views of a service show what it has just done."""
+        connection = self._link.connection
+        if connection is not None and self._watching.is_behind(service, self._seen):
+            with suppress(WaypostError, TimeoutError):
+                async with asyncio.timeout(self._timeout_s):
+                    await connection.fence()
+
+    async def _local_host(self) -> str:
+        """Find the address from which this process reaches the registry."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await self._link.connected()
+        except TimeoutError:
+            raise self._link.unavailable() from None
+        host = connection.local_host
+        if ipaddress.ip_address(host.partition("%")[0]).is_loopback and ":" not in host:
+            return "127.0.0.1"  # not 127.0.1.1, where Debian puts the host's own name
+        return host
+
+    def _registration(self, wish: Wish) -> Registration:
+        return Registration(self._registrar, wish, self.drain, self._timeout_s)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Unavailable("this client is closed: open another with waypost.connect()")
+
+
+class Registering:
+    """A registration to be: ``await`` it, or use it in ``async with``."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        instance: Instance,
+        host: str | None,
+        id: str | None,
+        ttl_ms: int,
+        grace_ms: int,
+        health: Health,
+    ) -> None:
+        self.instance = instance
+        self.host = host
+        self.id = id
+        self.ttl_ms = ttl_ms
+        self.grace_ms = grace_ms
+        self.health: Health = health
+        self._registry = registry
+        self._registration: Registration | None = None
+
+    def __await__(self) -> Generator[object, None, Registration]:
+        return self._registry.begin(self).__await__()
+
+    async def __aenter__(self) -> Registration:
+        self._registration = await self
+        return self._registration
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._registration is not None
+        await self._registration.leave()
+
+
+def _after_attempts(error: Unavailable, tried: list[str]) -> Unavailable:
+    """The same error, telling what has been tried."""
+    if not tried or tried == [str(error)]:
+        return error
+    message = f"{error.message} (tried {len(tried)} times: {'; '.join(dict.fromkeys(tried))})"
+    if isinstance(error, Overloaded):
+        return Overloaded(message, retry_after=error.retry_after)
+    return type(error)(message)
+
+
+def _made_up_id(instance: Instance) -> str:
+    """Tell instances apart at a glance, and for certain."""
+    name = f"{instance.service}-{instance.host}-{instance.port}"
+    return f"{_NOT_OF_AN_ID.sub('-', name)[: ID_CHARS_MAX - 9]}-{secrets.token_hex(4)}"
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,406 @@
+"""Views that are kept current, and those who follow them.
+
+All who ask for the same service share one watch at the registry.  A new connection goes on where
+the old one stopped; while there is none, what is known is served on.  What has been applied, by
+every follower, is confirmed to the registry, at most once per turn of the event loop: a provider
+that drains waits for it.
+
+A follower that is slow to read gets the latest state of what it missed: the diff between what it
+was told and what is known, so that nobody's backlog grows without bound.
+"""
+
+import asyncio
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from waypost import wire
+from waypost.client.connection import Connection, error_of
+from waypost.client.lastknown import Known, LastKnown
+from waypost.client.link import Link
+from waypost.client.view import Key, View, diff
+from waypost.errors import Unavailable, WaypostError
+from waypost.model import Change, Record, Revision, ServiceName, Source
+
+log = logging.getLogger("waypost")
+
+PENDING_MAX: Final = 4096
+REWATCH_S: Final = 0.5
+HOLD_S: Final = 5.0
+"""How long after the registry lost its data an instance may take to register again."""
+REFRESH_S: Final = 60.0
+"""How often the time on disk is renewed although nothing changes."""
+
+
+class Watched:
+    """One service (or with an empty name all of them), and everybody who follows it."""
+
+    def __init__(self, service: ServiceName, watching: "Watching") -> None:
+        self.service = service
+        self.view = View()
+        self.watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        self.refreshes: list[Callable[[], None]] = []
+        """What is called, once per turn, after the view has changed."""
+        self.error: WaypostError | None = None
+        """Why the registry will never let this be watched."""
+        self.watch_id = 0
+        """On the current connection; 0 while it is not being watched there."""
+        self.as_of_ms = 0
+        """Unix time at which the view was last known to be current; for a live one, ask ``age``."""
+        self.saved_at = 0.0
+        self.hold: asyncio.TimerHandle | None = None
+        """Runs while the view holds what the registry has forgotten."""
+        self.changed = asyncio.Event()
+        self._watching = watching
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody wants it to be kept current."""
+        return bool(self.refreshes or self.watches)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was last known to be current."""
+        return max(0.0, time.time() - self.current_at_ms() / 1000)
+
+    def current_at_ms(self) -> int:
+        """Unix time, in milliseconds, at which the view was last known to be current."""
+        heard_at_ms = self._watching.heard_at_ms()
+        if self.view.source == "follower" and heard_at_ms:
+            return heard_at_ms
+        return self.as_of_ms
+
+    async def ready(self, timeout_s: float) -> None:
+        """Wait until anything is known, from the registry or, while it is away, from disk."""
+        await self._watching.ready(self, timeout_s)
+
+
+class Watching:
+    """All that one client watches."""
+
+    def __init__(self, last_known: LastKnown) -> None:
+        self.link: Link
+        """Set by the registry, which makes the two of them."""
+        self._last_known = last_known
+        self._connection: Connection | None = None
+        self._watched: dict[ServiceName, Watched] = {}
+        self._by_id: dict[int, Watched] = {}
+        self._unsettled: dict[Watched, None] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def watched(self, service: ServiceName) -> Watched:
+        """Find a service's view, or begin one."""
+        watched = self._watched.get(service)
+        if watched is None:
+            watched = self._watched[service] = Watched(service, self)
+            self._begin(watched)
+        return watched
+
+    def find(self, service: ServiceName) -> Watched | None:
+        """Find a service's view, if there is one that knows anything."""
+        watched = self._watched.get(service)
+        return None if watched is None or watched.view.source is None else watched
+
+    def is_behind(self, service: ServiceName, revision: Revision) -> bool:
+        """Whether a live view of the service may not show that revision yet."""
+        return any(
+            watched is not None
+            and watched.view.source == "follower"
+            and watched.view.revision < revision
+            for watched in (self._watched.get(service), self._watched.get(""))
+        )
+
+    def heard_at_ms(self) -> int:
+        """Unix time, in milliseconds, at which the registry was last heard; 0 if not connected."""
+        if self._connection is None:
+            return 0
+        ago_s = self._loop.time() - self._connection.heard_at
+        return int((time.time() - ago_s) * 1000)
+
+    async def ready(self, watched: Watched, timeout_s: float) -> None:
+        """Wait until something is known of it, or raise why nothing is."""
+        if watched.view.source is not None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                while watched.view.source is None:
+                    if watched.error is not None:
+                        raise watched.error
+                    await self._answer_of(watched)
+        except TimeoutError:
+            self._recall(watched)
+            if watched.view.source is None:
+                raise Unavailable(
+                    f"{watched.service or 'all services'}: the registry did not answer the watch "
+                    f"within {timeout_s:g} s"
+                ) from None
+
+    async def _answer_of(self, watched: Watched) -> None:
+        try:
+            await self.link.connected(patient=False)
+        except Unavailable:
+            self._recall(watched)
+            if watched.view.source is None:
+                await self.link.connected()
+        if watched.view.source is None and watched.error is None:
+            await watched.changed.wait()
+
+    def _recall(self, watched: Watched) -> None:
+        """No registry answers: take what was last known, if anything was."""
+        recalled = self._last_known.recall(watched.service) if watched.service else None
+        if recalled is not None and watched.view.source is None:
+            known, source = recalled
+            watched.as_of_ms = known.as_of_ms
+            self._tell(watched, watched.view.load(known.cluster, known.records, source))
+
+    # The link tells
+
+    def connected(self, connection: Connection) -> None:
+        """Go on with every watch, on this connection."""
+        self._note_time()
+        if self._connection is not None:
+            self._connection.on_event = _ignore
+        self._connection = connection
+        connection.on_event = self._take
+        self._by_id.clear()
+        for watched in list(self._watched.values()):
+            watched.watch_id = 0
+            self._begin(watched)
+
+    def disconnected(self) -> None:
+        """Serve on what is known."""
+        self._note_time()
+        self._connection = None
+        self._by_id.clear()
+        for watched in self._watched.values():
+            watched.watch_id = 0
+            watched.view.lost()
+            if watched.hold is not None:
+                watched.hold.cancel()
+                watched.hold = None
+
+    def close(self) -> None:
+        """End every watch; whoever waits for a change hears that there will be none."""
+        self.disconnected()
+        for watched in self._watched.values():
+            for watch in list(watched.watches):
+                watch.close()
+        self._watched.clear()
+
+    # Events
+
+    def _begin(self, watched: Watched) -> None:
+        connection = self._connection
+        if connection is None or watched.watch_id or watched.error is not None:
+            return
+        watched.watch_id = connection.next_id()
+        self._by_id[watched.watch_id] = watched
+        since = watched.view.resume_at(connection.welcome.cluster)
+        body = wire.encode(wire.Watch(watched.service, since))
+        connection.say(wire.WATCH, watched.watch_id, body)
+
+    def _take(self, kind: int, watch_id: int, body: bytes) -> None:
+        watched = self._by_id.get(watch_id)
+        if watched is None or self._connection is None:
+            return  # ended, and this was on its way
+        view = watched.view
+        cluster = self._connection.welcome.cluster
+        match kind:
+            case wire.SNAPSHOT:
+                snapshot = wire.decode_snapshot(body)
+                told = view.replace(cluster, snapshot.revision, snapshot.records)
+            case wire.CHANGES:
+                changes = wire.decode_changes(body)
+                told = view.apply(changes.revision, changes.changes)
+            case wire.BOOKMARK:
+                view.confirm(wire.decode_number(body))
+                told = []
+            case _:
+                self._refused(watched, error_of(wire.decode_fault(body)))
+                return
+        if view.held and watched.hold is None:
+            watched.hold = self._loop.call_later(HOLD_S, self._lapse, watched)
+        self._tell(watched, told)
+
+    def _tell(self, watched: Watched, told: list[Change]) -> None:
+        for watch in list(watched.watches):
+            watch.tell(told)
+        watched.changed.set()
+        watched.changed.clear()
+        if not self._unsettled:
+            self._loop.call_soon(self._settle)
+        self._unsettled.setdefault(watched, None)
+        if told:
+            watched.saved_at = 0.0
+
+    def _settle(self) -> None:
+        """Once per turn: let the followers take what changed, save it, and confirm it."""
+        unsettled, self._unsettled = self._unsettled, {}
+        for watched in unsettled:
+            for refresh in watched.refreshes:
+                refresh()
+            self._save(watched)
+            if watched.watch_id and self._connection is not None:
+                if watched.is_followed:
+                    body = wire.encode(watched.view.revision)
+                    self._connection.say(wire.SEEN, watched.watch_id, body)
+                else:
+                    self._end(watched)
+
+    def _end(self, watched: Watched) -> None:
+        assert self._connection is not None
+        self._connection.say(wire.UNWATCH, watched.watch_id)
+        del self._by_id[watched.watch_id]
+        del self._watched[watched.service]
+
+    def _lapse(self, watched: Watched) -> None:
+        watched.hold = None
+        self._tell(watched, watched.view.lapse())
+
+    def _refused(self, watched: Watched, error: WaypostError) -> None:
+        del self._by_id[watched.watch_id]
+        watched.watch_id = 0
+        if error.retryable:
+            log.info("watching %r: %s", watched.service, error)
+            self._loop.call_later(REWATCH_S, self._begin, watched)
+            return
+        watched.error = error
+        for watch in list(watched.watches):
+            watch.tell([])
+        watched.changed.set()
+        watched.changed.clear()
+
+    # What is kept for later
+
+    def _save(self, watched: Watched) -> None:
+        now = self._loop.time()
+        if watched.view.source != "follower" or not watched.service:
+            return
+        if not watched.saved_at or now - watched.saved_at > REFRESH_S:
+            watched.saved_at = now
+            self._last_known.write_later(watched.service, lambda: self._known(watched))
+
+    def _known(self, watched: Watched) -> Known:
+        view = watched.view
+        records: list[Record] = list(view.records.values())
+        return self._last_known.known(
+            watched.service, view.cluster, watched.current_at_ms(), records
+        )
+
+    def _note_time(self) -> None:
+        heard_at_ms = self.heard_at_ms()
+        for watched in self._watched.values():
+            if watched.view.source == "follower" and heard_at_ms:
+                watched.as_of_ms = heard_at_ms
+
+
+class Watch:
+    """Every change of a service (or of all): first what is there, as ``up``, then what happens.
+
+    Each change comes once and in order, whatever happens to the connection meanwhile; one that
+    happened while this client could not hear of it comes afterwards, with ``at_ms`` of 0 if it went
+    and nobody can tell when.  Iterate over it from one task; it ends when it is closed.
+    """
+
+    def __init__(self, watched: Watched, timeout_s: float) -> None:
+        self._watched = watched
+        self._timeout_s = timeout_s
+        self._known: dict[Key, Record] = {}
+        """As of the last change that was taken."""
+        self._pending: deque[Change] = deque()
+        self._is_behind = True
+        """What is pending is not all that there is: the rest is the diff to the view."""
+        self._is_closed = False
+        self._told = asyncio.Event()
+        watched.watches.add(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        await self._fill()
+        if not self._pending:
+            raise StopAsyncIteration
+        return self._pop()
+
+    async def take(self) -> list[Change]:
+        """Wait for a change and return all that can be had; an empty list is the end."""
+        await self._fill()
+        return [self._pop() for _ in range(len(self._pending))]
+
+    async def ready(self) -> None:
+        """Wait until it is known what is there, be it nothing; raises ``Unavailable``."""
+        await self._watched.ready(self._timeout_s)
+
+    @property
+    def revision(self) -> Revision:
+        """The revision up to which everything has been taken in."""
+        return self._watched.view.revision
+
+    @property
+    def source(self) -> Source | None:
+        """Where it comes from now: ``follower`` if live, else ``cache`` or ``disk``."""
+        return self._watched.view.source
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was last known to be current."""
+        return self._watched.age_s
+
+    def close(self) -> None:
+        """End it; ending it twice does nothing."""
+        self._is_closed = True
+        self._watched.watches.discard(self)
+        self._pending.clear()
+        self._told.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def tell(self, told: list[Change]) -> None:
+        """Take what changed, for whoever iterates."""
+        if not self._is_behind:
+            if len(self._pending) + len(told) > PENDING_MAX:
+                self._pending.clear()
+                self._is_behind = True
+            else:
+                self._pending.extend(told)
+        self._told.set()
+
+    async def _fill(self) -> None:
+        while not self._pending and not self._is_closed:
+            if self._watched.error is not None:
+                raise self._watched.error
+            await self.ready()
+            if self._is_behind:
+                self._is_behind = False
+                view = self._watched.view
+                self._pending.extend(diff(self._known, view.records, view.revision))
+                continue
+            self._told.clear()
+            await self._told.wait()
+
+    def _pop(self) -> Change:
+        change = self._pending.popleft()
+        key = change.record.instance.service, change.record.instance.id
+        if change.kind == "down":
+            self._known.pop(key, None)
+        else:
+            self._known[key] = change.record
+        return change
+
+
+def _ignore(kind: int, frame_id: int, body: bytes) -> None:
+    """Take an event of a connection that another one has replaced."""
