@@ -1,0 +1,173 @@
+"""From a request to its operation: an ASGI application.
+
+What is asked most, a service without further conditions, is answered by one straight line from the
+registry's cached bytes.  Everything else is routed by path, and within a path by method; every
+answer that is not a success is a problem document.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from waypost.errors import Invalid, WaypostError
+from waypost.node.registry import Registry
+from waypost.servers.http.decoding import decode
+from waypost.servers.http.openapi import document
+from waypost.servers.http.operations import Call, Door, Operation
+from waypost.servers.http.problems import UnknownRoute, WrongMethod, problem_response
+from waypost.servers.http.requests import (
+    ClientGone,
+    Parameters,
+    check_head,
+    check_origin,
+    read_body,
+)
+from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH, etag
+from waypost.servers.http.streams import EventStream
+
+_OF_SERVICES: Final = SERVICES_PATH + "/"
+_RESOLVE: Final = _OF_SERVICES + "{service}"
+
+
+class App:
+    """The application of one node."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._door = Door(registry)
+        self._door.openapi = document(OPERATIONS)
+        self._metrics = self._door.metrics
+        self._requests: set[asyncio.Task[object]] = set()
+        self._router = Router(
+            [route for resource in self._resources() for route in resource.routes()],
+            redirect_slashes=False,
+            default=_Nowhere(self._door, "(unknown)", ()),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: str = scope["path"]
+        if (
+            path.startswith(_OF_SERVICES)
+            and scope["method"] == "GET"
+            and not scope["query_string"]
+            and (instances := self._registry.resolved_json(path[len(_OF_SERVICES) :])) is not None
+        ):
+            await self._answer_plainly(path[len(_OF_SERVICES) :], instances, scope, send)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._requests.add(task)
+        try:
+            await self._router(scope, receive, send)
+        finally:
+            self._requests.discard(task)
+
+    async def _answer_plainly(
+        self, service: str, instances: bytes, scope: Scope, send: Send
+    ) -> None:
+        started = time.perf_counter()
+        registry = self._registry
+        tag = etag(instances).encode()
+        headers = [(b"content-type", b"application/json"), (b"etag", tag)]
+        if (b"if-none-match", tag) in scope["headers"]:
+            status, body = 304, b""
+        else:
+            status = 200
+            body = b'{"service":"%b","revision":%d,"age_ms":%d,"source":"%b","instances":%b}' % (
+                service.encode(),
+                registry.revision,
+                registry.age_ms,
+                registry.source.encode(),
+                instances,
+            )
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._metrics.observe(_RESOLVE, "GET", status, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Let every event stream end."""
+        self._door.streams.closing.set()
+
+    def abandon(self) -> None:
+        """Drop the requests that are not over yet."""
+        for task in self._requests:
+            task.cancel()
+
+    def _resources(self) -> "list[Resource]":
+        paths: dict[str, list[Operation]] = {}
+        for operation in OPERATIONS:
+            paths.setdefault(operation.path, []).append(operation)
+        return [Resource(self._door, path, operations) for path, operations in paths.items()]
+
+
+class Resource:
+    """One path and its operations: an ASGI application."""
+
+    def __init__(self, door: Door, path: str, operations: Iterable[Operation]) -> None:
+        self._door = door
+        self._path = path
+        self._by_method = {operation.method: operation for operation in operations}
+        get = self._by_method.get("GET")
+        if get is not None and not get.is_stream:
+            self._by_method["HEAD"] = get
+
+    def routes(self) -> list[Route]:
+        """Its path as it is, and with a namespace before the service."""
+        paths = [self._path]
+        if "{service}" in self._path:
+            paths.append(self._path.replace("{service}", "{namespace}/{service}"))
+        return [Route(path, self) for path in paths]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Perform the operation that the method names; answer also whatever goes wrong."""
+        started = time.perf_counter()
+        response: Response | EventStream
+        try:
+            response = await self._perform(Request(scope, receive))
+        except ClientGone:
+            return
+        except WaypostError as error:
+            response = problem_response(error)
+        except Exception as error:  # noqa: BLE001 - told as a problem, and logged
+            response = problem_response(error)
+        seconds = time.perf_counter() - started
+        method = scope["method"] if scope["method"] in self._by_method else "(other)"
+        self._door.metrics.observe(self._path, method, response.status_code, seconds)
+        await response(scope, receive, send)
+
+    async def _perform(self, request: Request) -> Response | EventStream:
+        check_head(request.scope)
+        operation = self._by_method.get(request.method)
+        if operation is None:
+            raise WrongMethod(request.method, self._by_method)
+        if request.method not in ("GET", "HEAD"):
+            check_origin(request.headers)
+        known = [parameter.name for parameter in operation.parameters]
+        call = Call(self._door, request, Parameters(request.scope["query_string"], known))
+        body = None
+        if operation.body is not None:
+            content = await read_body(request.receive, request.headers)
+            if content:
+                body = decode(content, operation.body)
+            elif operation.is_body_optional:
+                body = operation.body()
+            else:
+                raise Invalid("body: is required: send a JSON object", field="body")
+        return await operation.handler(call, body)
+
+
+class _Nowhere(Resource):
+    """Every path that is not served."""
+
+    async def _perform(self, request: Request) -> Response:
+        check_head(request.scope)
+        raise UnknownRoute(
+            f"nothing is served at {request.scope['path'][:200]!r}: /openapi.json lists what is"
+        )

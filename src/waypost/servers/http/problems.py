@@ -1,0 +1,171 @@
+"""Errors as RFC 9457 problem documents: what failed, and what the caller can do about it.
+
+Every error that leaves this door is one of these, also for an unknown route.  ``code`` is stable
+and is what programs should look at; ``type`` is the same as a URN.
+"""
+
+import logging
+import math
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.responses import Response
+
+from waypost.errors import (
+    Invalid,
+    NoInstance,
+    Overloaded,
+    Rejected,
+    TimedOut,
+    Unavailable,
+    UnknownInstance,
+    UnknownService,
+    UnknownSession,
+    WaypostError,
+)
+
+log = logging.getLogger("waypost.http")
+
+PROBLEM_TYPE: Final = "application/problem+json"
+_encode = msgspec.json.Encoder().encode
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """A problem document (RFC 9457), with the members that Waypost adds."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    """Whether the same request may be sent again."""
+    field: str | UnsetType = UNSET
+    """Which part of the request is wrong."""
+    retry_after: float | UnsetType = UNSET
+    """After how many seconds to try again."""
+
+
+class UnknownRoute(Invalid):
+    """Nothing is served at that path."""
+
+    code = "not-found"
+
+
+class WrongMethod(Invalid):
+    """The path is served, and not with that method."""
+
+    code = "method-not-allowed"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.allow = ", ".join(sorted(allowed))
+        super().__init__(f"{method[:20]} is not allowed here: use {self.allow}", field="method")
+
+
+class CrossSite(Invalid):
+    """A page of another site tries to change something here, by way of somebody's browser."""
+
+    code = "cross-site"
+
+
+class BodyTooSlow(Invalid):
+    """The body did not arrive in time."""
+
+    code = "body-too-slow"
+
+
+class BodyTooLarge(Invalid):
+    """The body is larger than is taken."""
+
+    code = "body-too-large"
+
+
+class UrlTooLong(Invalid):
+    """The path and query are longer than is taken."""
+
+    code = "url-too-long"
+
+
+class HeadTooLarge(Invalid):
+    """The headers are larger than is taken."""
+
+    code = "headers-too-large"
+
+
+class NotReady(Unavailable):
+    """The node does not take writes now."""
+
+    code = "not-ready"
+
+
+_STATUSES: Final[dict[type[WaypostError], int]] = {
+    CrossSite: 403,
+    UnknownRoute: 404,
+    UnknownService: 404,
+    UnknownInstance: 404,
+    UnknownSession: 404,
+    NoInstance: 404,
+    WrongMethod: 405,
+    BodyTooSlow: 408,
+    Rejected: 409,
+    BodyTooLarge: 413,
+    UrlTooLong: 414,
+    HeadTooLarge: 431,
+    Invalid: 400,
+    TimedOut: 504,
+    Unavailable: 503,
+    WaypostError: 500,
+}
+"""The status of each error; one that is not here has that of its nearest ancestor."""
+
+
+def problem_of(error: Exception) -> Problem:
+    """Tell an error; one that is not ours is a bug of ours, logged and told without its insides."""
+    if not isinstance(error, WaypostError):
+        log.error("a request failed by our own mistake", exc_info=error)
+        return _problem(500, "internal", "the server failed at this request, and logged why", False)
+    status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    return _problem(
+        status,
+        error.code,
+        error.message,
+        error.retryable,
+        field=error.field if isinstance(error, Invalid) and error.field else UNSET,
+        retry_after=error.retry_after if isinstance(error, Overloaded) else UNSET,
+    )
+
+
+def problem_response(error: Exception) -> Response:
+    """Answer with an error."""
+    problem = problem_of(error)
+    headers: dict[str, str] = {}
+    if isinstance(error, WrongMethod):
+        headers["allow"] = error.allow
+    if problem.retry_after is not UNSET:
+        headers["retry-after"] = str(math.ceil(problem.retry_after))
+    if isinstance(error, BodyTooSlow | BodyTooLarge):
+        headers["connection"] = "close"  # the rest of the body is not wanted
+    return Response(_encode(problem), problem.status, headers, PROBLEM_TYPE)
+
+
+def _problem(
+    status: int,
+    code: str,
+    detail: str,
+    retryable: bool,
+    *,
+    field: str | UnsetType = UNSET,
+    retry_after: float | UnsetType = UNSET,
+) -> Problem:
+    return Problem(
+        type=f"urn:waypost:error:{code}",
+        title=code.replace("-", " ").capitalize(),
+        status=status,
+        detail=detail,
+        code=code,
+        retryable=retryable,
+        field=field,
+        retry_after=retry_after,
+    )
