@@ -1,3 +1,5 @@
+import sys
+import threading
 from random import Random
 
 import pytest
@@ -170,6 +172,37 @@ def test_a_newcomer_takes_its_fair_share_of_a_burst(seed: int) -> None:
         pool.start(pool.pick())
 
     assert 7 <= pool.endpoints[-1].in_flight <= 13
+
+
+@EVERY_POLICY
+def test_a_pick_beside_a_change_in_another_thread_sees_one_set_or_the_other(policy: str) -> None:
+    sets = [[record(i, weight=ord(i)) for i in ids] for ids in ("abc", "x", "")]
+    pool = pool_of(policy, sets[0])
+    is_over = threading.Event()
+
+    def change() -> None:
+        try:
+            for turn in range(3_000):
+                pool.replace(sets[turn % 3])
+        finally:
+            is_over.set()
+
+    changer = threading.Thread(target=change)
+    switched_after_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        changer.start()
+        picked: set[str] = set()
+        while not is_over.is_set():
+            try:
+                picked.add(pool.pick().id)
+            except NoInstance as none:
+                picked.add(none.message[:38])
+        changer.join()
+    finally:
+        sys.setswitchinterval(switched_after_s)
+
+    assert picked <= {*"abcx", "no instance of orders is registered: s"}
 
 
 @given(st.data())
