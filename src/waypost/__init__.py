@@ -51,8 +51,6 @@ _HOMES = {
     "WaypostError": "waypost.errors",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are strings
-
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
@@ -68,4 +66,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES, "__version__"})

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from waypost import wire
-from waypost.balance import DEFAULT_POLICY
+from waypost.balance import DEFAULT_POLICY, Endpoint
 from waypost.client.provider import Registration
 from waypost.client.registrations import State
 from waypost.client.registry import (
@@ -32,7 +32,7 @@ from waypost.client.registry import (
     Registry,
     ServiceList,
 )
-from waypost.client.service import Begun, Service
+from waypost.client.service import Begun, Service, went_well
 from waypost.client.watching import Watch
 from waypost.errors import Rejected, Unavailable, WaypostError
 from waypost.model import (
@@ -394,9 +394,10 @@ class BlockingService(_Lazy[Service]):
         """Pick an instance for the body of a ``with``, and learn from how that goes."""
         return BlockingCall(self)
 
-    def begin(self) -> Begun:
-        """Pick an instance and count a call of it, which must be ended."""
-        return self._ready().begin()
+    def choose(self) -> tuple[Service, Endpoint]:
+        """Choose as ``pick`` does, for ``Service.begin``."""
+        service = self._ready()
+        return service, service.choose()
 
     @property
     def revision(self) -> Revision:
@@ -435,7 +436,8 @@ class BlockingCall:
         self._begun: Begun | None = None
 
     def __enter__(self) -> Instance:
-        self._begun = self._service.begin()
+        service, endpoint = self._service.choose()
+        self._begun = service.begin(endpoint)
         return self._begun.endpoint.instance
 
     def __exit__(
@@ -445,7 +447,7 @@ class BlockingCall:
         trace: TracebackType | None,
     ) -> None:
         assert self._begun is not None
-        self._begun.service.end(self._begun, error)
+        self._begun.service.end(self._begun, went_well(error))
 
 
 class BlockingWatch(_Lazy[Watch]):

@@ -76,8 +76,12 @@ class Connecting:
         assert self._registry is not None
         await self._registry.close()
 
+    def blocking(self) -> BlockingRegistry:
+        """Open it for blocking code without a ``with`` block; whoever does closes it."""
+        return BlockingRegistry(self._open)
+
     def __enter__(self) -> BlockingRegistry:
-        self._blocking = BlockingRegistry(self._open)
+        self._blocking = self.blocking()
         return self._blocking
 
     def __exit__(

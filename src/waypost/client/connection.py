@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over: whoever waits hears of it."""
         self._why = self._why or (
-            f"connection lost: {error}" if error else "closed by the registry"
+            f"connection lost: {exc}" if exc else "closed by the registry"
         )
         self._transport = None
         if self._watchman is not None:

@@ -53,6 +53,7 @@ from waypost.model import (
 
 TTL_DEFAULT_S: Final = TTL_MS_DEFAULT / 1000
 GRACE_DEFAULT_S: Final = GRACE_MS_DEFAULT / 1000
+EVERYWHERE: Final = ("0.0.0.0", "::")
 _NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9._:@-]+")
 _T = TypeVar("_T")
 
@@ -147,6 +148,12 @@ class Registry:
         check_ttl(ttl_ms)
         if grace_ms < 0:
             raise Invalid(f"grace: {grace:g} s is negative: 0 is none at all", field="grace")
+        if host in EVERYWHERE:
+            raise Invalid(
+                f"host: {host} is where a server listens, not where it is reached: give an address "
+                "that consumers can connect to, or leave it out",
+                field="host",
+            )
         instance = Instance(
             service,
             id or "to-be-made-up",

@@ -84,21 +84,24 @@ class Service:
         """
         return Call(self)
 
-    def begin(self) -> "Begun":
-        """Pick an instance and count a call of it, which must be ended."""
-        endpoint = self.pool.pick()
+    def choose(self) -> Endpoint:
+        """Choose as ``pick`` does, for ``begin``."""
+        return self.pool.pick()
+
+    def begin(self, endpoint: Endpoint) -> "Begun":
+        """Count a call of it, which must be ended."""
         with self._lock:
             self.pool.start(endpoint)
         return Begun(self, endpoint, self._clock_ns())
 
-    def end(self, begun: "Begun", error: BaseException | None) -> None:
-        """Count the call as over, and learn from it."""
+    def end(self, begun: "Begun", ok: bool | None) -> None:
+        """Count the call as over, and learn from it; of an ``ok`` of None there is nothing to."""
         elapsed_ns = self._clock_ns() - begun.began_ns
         with self._lock:
-            if error is None or isinstance(error, Exception):
-                self.pool.finish(begun.endpoint, elapsed_ns, error is None)
+            if ok is None:
+                self.pool.abandon(begun.endpoint)
             else:
-                self.pool.abandon(begun.endpoint)  # cancelled or interrupted by its caller
+                self.pool.finish(begun.endpoint, elapsed_ns, ok)
 
     @property
     def revision(self) -> Revision:
@@ -148,7 +151,7 @@ class Call:
 
     async def __aenter__(self) -> Instance:
         await self._service.ready()
-        self._begun = self._service.begin()
+        self._begun = self._service.begin(self._service.choose())
         return self._begun.endpoint.instance
 
     async def __aexit__(
@@ -158,4 +161,11 @@ class Call:
         trace: TracebackType | None,
     ) -> None:
         assert self._begun is not None
-        self._service.end(self._begun, error)
+        self._service.end(self._begun, went_well(error))
+
+
+def went_well(error: BaseException | None) -> bool | None:
+    """Say what the end of a call says about the instance; None is nothing: its caller gave up."""
+    if error is None:
+        return True
+    return False if isinstance(error, Exception) else None

@@ -1,0 +1,35 @@
+from waypost.client.blocking import BlockingRegistration as BlockingRegistration
+from waypost.client.blocking import BlockingRegistry as BlockingRegistry
+from waypost.client.blocking import BlockingService as BlockingService
+from waypost.client.blocking import BlockingWatch as BlockingWatch
+from waypost.client.connect import connect as connect
+from waypost.client.provider import Registration as Registration
+from waypost.client.registry import Answer as Answer
+from waypost.client.registry import Registry as Registry
+from waypost.client.registry import ServiceList as ServiceList
+from waypost.client.service import Service as Service
+from waypost.client.watching import Watch as Watch
+from waypost.errors import CorruptData as CorruptData
+from waypost.errors import Invalid as Invalid
+from waypost.errors import NoInstance as NoInstance
+from waypost.errors import Overloaded as Overloaded
+from waypost.errors import ProtocolViolation as ProtocolViolation
+from waypost.errors import ReadOnly as ReadOnly
+from waypost.errors import Rejected as Rejected
+from waypost.errors import Superseded as Superseded
+from waypost.errors import TimedOut as TimedOut
+from waypost.errors import TooStale as TooStale
+from waypost.errors import Unavailable as Unavailable
+from waypost.errors import UnknownInstance as UnknownInstance
+from waypost.errors import UnknownService as UnknownService
+from waypost.errors import UnknownSession as UnknownSession
+from waypost.errors import WaypostError as WaypostError
+from waypost.model import Change as Change
+from waypost.model import Health as Health
+from waypost.model import Instance as Instance
+from waypost.model import Record as Record
+from waypost.simple import ServiceConsumer as ServiceConsumer
+from waypost.simple import ServiceProvider as ServiceProvider
+from waypost.simple import ServiceRegistry as ServiceRegistry
+
+__version__: str
