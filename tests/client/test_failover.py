@@ -1,0 +1,121 @@
+from collections.abc import Iterator
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waypost.client.addresses import Address
+from waypost.client.failover import BACKOFF_CAP_MS, LIVED_MS, Failover
+
+A, B, C = (Address(name, 1) for name in "abc")
+
+
+def almost_one() -> float:
+    return 1 - 1e-9
+
+
+def failed_round(failover: Failover, count: int) -> list[int]:
+    """Fail ``count`` times and return what was waited before each attempt."""
+    waits = []
+    for _ in range(count):
+        attempt = failover.next()
+        waits.append(attempt.wait_ms)
+        failover.failed(attempt.address, "connection refused")
+    return waits
+
+
+def tried(failover: Failover) -> Iterator[Address]:
+    while True:
+        attempt = failover.next()
+        failover.failed(attempt.address, "connection refused")
+        yield attempt.address
+
+
+def test_a_round_tries_every_address_once_without_waiting() -> None:
+    failover = Failover([A, B, C], Random(1).random)
+
+    addresses = tried(failover)
+
+    assert {next(addresses) for _ in range(3)} == {A, B, C}
+    assert failover.has_tried_all
+
+
+def test_only_after_a_whole_round_it_waits() -> None:
+    failover = Failover([A, B], almost_one)
+
+    assert failed_round(failover, 6) == [0, 0, 49, 0, 99, 0]
+
+
+def test_the_wait_doubles_up_to_its_cap() -> None:
+    failover = Failover([A], almost_one)
+
+    waits = failed_round(failover, 40)
+
+    assert waits[:8] == [0, 49, 99, 199, 399, 799, 1599, BACKOFF_CAP_MS - 1]
+    assert set(waits[8:]) == {BACKOFF_CAP_MS - 1}
+
+
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 60))
+def test_no_wait_exceeds_its_cap_and_all_addresses_take_turns(
+    seed: int, count: int, failures: int
+) -> None:
+    addresses = [Address(f"h{n}", 1) for n in range(count)]
+    failover = Failover(addresses, Random(seed).random)
+
+    seen = []
+    for _ in range(failures):
+        attempt = failover.next()
+        assert 0 <= attempt.wait_ms <= BACKOFF_CAP_MS
+        seen.append(attempt.address)
+        failover.failed(attempt.address, "why")
+
+    for start in range(len(seen) - count + 1):
+        assert set(seen[start : start + count]) == set(addresses)
+
+
+def test_clients_start_at_different_addresses() -> None:
+    random = Random(7)
+
+    firsts = [Failover([A, B, C], random.random).next().address for _ in range(300)]
+
+    assert all(70 <= firsts.count(address) <= 130 for address in (A, B, C))
+
+
+def test_after_a_connection_that_lived_the_next_try_is_made_at_once_and_elsewhere() -> None:
+    failover = Failover([A, B], almost_one)
+    failed_round(failover, 5)
+    attempt = failover.next()
+
+    failover.lost(attempt.address, "closed", LIVED_MS)
+
+    assert failover.next().wait_ms == 0
+    assert failover.next().address != attempt.address
+    assert not failover.has_tried_all
+
+
+def test_a_connection_that_is_lost_as_soon_as_it_stands_counts_as_a_failure() -> None:
+    failover = Failover([A], almost_one)
+
+    for _ in range(3):
+        failover.lost(A, "closed", LIVED_MS - 1)
+
+    assert failover.next().wait_ms == 199
+
+
+def test_it_remembers_why_each_address_failed() -> None:
+    failover = Failover([A], almost_one)
+
+    failover.failed(A, "connection refused")
+
+    assert failover.whys() == "a:1: connection refused"
+
+
+def test_a_move_by_choice_makes_that_address_the_current_one() -> None:
+    failover = Failover([A, B, C], almost_one)
+    other = next(address for address in (A, B, C) if address != failover.next().address)
+
+    failover.moved(other)
+
+    assert failover.next().address == other
+    assert failover.others[0] == other
+    assert set(failover.others) == {A, B, C}
