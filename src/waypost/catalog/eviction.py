@@ -7,14 +7,14 @@ long as the trouble lasts, and keeps truly dead instances for hours (Netflix/eur
 Envoy's panic threshold meets it at the other end: a consumer that sees too few healthy hosts
 ignores health.
 
-Here the *rate* is bounded, per service, by a token bucket.  A full bucket holds 30 % of the
-instances that the service has when the bucket is first drawn upon, and five at least, so that a
-small service is never held back; it refills within 30 seconds of cluster time.  What exceeds it
-stays as suspect, resolved when nothing better is left, and goes by and by: no threshold can be
-stuck, and what was truly dead is gone after two minutes at the latest.
+Here the *rate* is bounded, per service, by a token bucket.  A full bucket holds 30 % of the most
+instances that the service has had since the bucket was last full, and five at least, so that a
+small service is never held back; an empty one is full after 30 seconds of cluster time.  What
+exceeds it stays as suspect, resolved when nothing better is left, and goes by and by: there is no
+threshold to be stuck at, and what is truly dead is gone within two minutes, all of a service too.
 
-Integers only (a level counts thousandths of a second's worth of refill), because every replica
-must come to the same answer.  Knows no clock: time is the stamp of the entry being applied.
+Integers only, because every replica must come to the same answer.  Knows no clock: time is the
+stamp of the entry that is being applied.
 """
 
 import msgspec
@@ -30,7 +30,8 @@ WINDOW_MS = 30_000
 class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one service may still lose; a service that has no bucket has a full one.
 
-    Invariant: ``0 <= level < capacity * WINDOW_MS``, and one eviction costs ``WINDOW_MS``.
+    Invariant: ``0 <= level < capacity * WINDOW_MS``.  An eviction costs ``WINDOW_MS``, and each
+    millisecond brings ``capacity``.
     """
 
     capacity: int
@@ -46,16 +47,16 @@ def draw(
     ``instances`` counts those of the service, the wanted ones included.
     """
     assert 0 <= wanted <= instances
-    capacity, level = (0, 0) if bucket is None else (bucket.capacity, _level(bucket, now_ms))
-    if level >= capacity * WINDOW_MS:
-        capacity = max(EVICTIONS_MIN, -(-instances * EVICTIONS_PERCENT // 100))
-        level = capacity * WINDOW_MS
+    capacity = max(EVICTIONS_MIN, -(-instances * EVICTIONS_PERCENT // 100))
+    level = capacity * WINDOW_MS
+    if bucket is not None:
+        assert now_ms >= bucket.at_ms
+        # A service that shrinks keeps its rate, or what is left of it would go ever more slowly.
+        draining = max(capacity, bucket.capacity)
+        refilled = bucket.level + draining * (now_ms - bucket.at_ms)
+        if refilled < draining * WINDOW_MS:
+            capacity, level = draining, refilled
     granted = min(wanted, level // WINDOW_MS)
     if granted == 0:
         return 0, bucket
     return granted, Bucket(capacity, level - granted * WINDOW_MS, now_ms)
-
-
-def _level(bucket: Bucket, now_ms: int) -> int:
-    assert now_ms >= bucket.at_ms
-    return bucket.level + bucket.capacity * (now_ms - bucket.at_ms)

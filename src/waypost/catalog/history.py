@@ -40,7 +40,10 @@ class History:
         changes_max: int = CHANGES_MAX,
         age_ms_max: int = AGE_MS_MAX,
     ) -> None:
+        assert changes_max > 0
+        assert age_ms_max >= 0
         self.floor = floor
+        """Revision of the last change that was forgotten."""
         self._changes_max = changes_max
         self._age_ms_max = age_ms_max
         self._all: deque[Change] = deque()

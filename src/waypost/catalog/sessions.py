@@ -12,7 +12,6 @@ from zlib import crc32
 
 from msgspec import Struct, structs
 
-from waypost.commands import Attach
 from waypost.model import InstanceId, Record, ServiceName, SessionId
 
 SHARDS = 256
@@ -61,8 +60,9 @@ class Sessions:
     def put(self, session: Session) -> None:
         """Add a session, or replace the one with its id."""
         shard = self.shards[shard_of(session.id)]
-        self._count += session.id not in shard
+        before = len(shard)
         shard[session.id] = session
+        self._count += len(shard) - before
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
@@ -73,19 +73,6 @@ class Sessions:
 def shard_of(session_id: SessionId) -> int:
     """Tell the number of the shard in which a session with this id is kept."""
     return crc32(session_id.encode()) % SHARDS
-
-
-def opened(command: Attach, attachment: int, before: Session | None) -> Session:
-    """Make the session that an Attach opens, or moves."""
-    return Session(
-        command.session if before is None else before.id,
-        command.node,
-        attachment,
-        command.ttl_ms,
-        command.grace_ms,
-        [] if before is None else before.held,
-        HELD_ROOM_MIN if before is None else before.held_room,
-    )
 
 
 def pruned(session: Session, records: list[Record]) -> Session:

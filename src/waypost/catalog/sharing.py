@@ -31,6 +31,14 @@ class Pool:
             if len(table) > _KNOWN_MAX:
                 table.clear()
 
+    def text(self, given: str) -> str:
+        """Tell the copy of a text that is shared."""
+        return self._texts.setdefault(given, given)
+
+    def number(self, given: int) -> int:
+        """Tell the copy of a number that is shared."""
+        return self._numbers.setdefault(given, given)
+
     def share(
         self, given: Instance, service: ServiceName, instance_id: InstanceId, incarnation: int
     ) -> Instance:

@@ -10,7 +10,7 @@ payload is a positional MessagePack array that begins with its kind:
     2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
 
 One Head, then the sessions, then the services; a service with many instances takes several frames
-in a row, the first of which carries its orphans.  The stream ends when the counts of the Head are
+in a row, the first of which lists its orphans.  The stream ends when the counts of the Head are
 reached.  Sessions, services, instances and orphans come in the order in which the catalog has
 them: that order is part of the state, and a catalog that was read back goes on to give the same
 bytes as one that was never written.
@@ -29,7 +29,7 @@ import msgspec
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
-from waypost.catalog.services import Service, is_orphan
+from waypost.catalog.services import Service
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
 from waypost.catalog.sharing import Pool
 from waypost.catalog.state import Catalog
@@ -38,8 +38,8 @@ from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
 
 MAGIC = "waypost catalog"
 VERSION = 1
-CHUNK_BYTES = 256 * 1024
-"""A chunk is handed out as soon as it has this many."""
+CHUNK_BYTES = 128 * 1024
+"""A chunk is handed out as soon as it has this many: two milliseconds of work at most."""
 ROWS_PER_FRAME = 256
 FRAME_BYTES_MAX = 256 * 1024 * 1024
 """Above what 256 records at all their limits can take; more is damage."""
@@ -82,12 +82,12 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Payload)
 
 
-def dump(catalog: Catalog) -> Iterator[bytes]:
+def dump(catalog: Catalog, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Write the catalog as it is at this call, in chunks, while it may go on changing.
 
     A reader that stops early should close the iterator, or drop it.
     """
-    chunks = _dump(catalog)
+    chunks = _dump(catalog, chunk_bytes)
     # Up to its first yield, which is where the capture begins and from where ``finally`` holds.
     next(chunks)
     return chunks
@@ -114,7 +114,7 @@ def load(
     return loader.finish(changes_max, age_ms_max)
 
 
-def _dump(catalog: Catalog) -> Iterator[bytes]:
+def _dump(catalog: Catalog, chunk_bytes: int) -> Iterator[bytes]:
     capture = catalog.capture()
     head = _Head(
         MAGIC,
@@ -136,7 +136,7 @@ def _dump(catalog: Catalog) -> Iterator[bytes]:
             checksum = crc32(data, checksum)
             frames += (len(data).to_bytes(4, "big"), checksum.to_bytes(4, "big"), data)
             size += len(data) + _HEADER_BYTES
-            if size >= CHUNK_BYTES:
+            if size >= chunk_bytes:
                 yield b"".join(frames)
                 frames.clear()
                 size = 0
@@ -200,29 +200,19 @@ class _Loader:
         self._head: _Head | None = None
         self._services: dict[ServiceName, Service] = {}
         self._sessions = Sessions()
-        self._instances = 0
+        self._orphans = 0
         self._pool = Pool()
 
     def take(self, payload: _Payload) -> None:
         """Add what one frame holds."""
+        self._pool.trim()
+        if self._head is None and not isinstance(payload, _Head):
+            raise _damaged("its head is missing")
         match payload:
             case _Head():
                 self._take_head(payload)
             case _Sessions():
-                for row in payload.sessions:
-                    if self._sessions.find(row.id) is not None:
-                        raise _damaged(f"session {row.id!r} is in it twice")
-                    self._sessions.put(
-                        Session(
-                            row.id,
-                            row.node,
-                            row.attachment,
-                            row.ttl_ms,
-                            row.grace_ms,
-                            [],
-                            HELD_ROOM_MIN,
-                        )
-                    )
+                self._take_sessions(payload)
             case _Records():
                 self._take_records(payload)
             case _:
@@ -233,21 +223,21 @@ class _Loader:
         head = self._head
         if head is None:
             raise _damaged("it is empty")
-        found = (len(self._services), self._instances, len(self._sessions))
+        services = self._services
+        instances = sum(len(service.records) for service in services.values())
+        found = (len(services), instances, len(self._sessions))
         if found != (head.services, head.instances, head.sessions):
             raise _damaged(
-                f"it ends early: services, instances and sessions are {found}, and should be "
+                f"services, instances and sessions are {found}, and its head says "
                 f"{(head.services, head.instances, head.sessions)}"
             )
-        for service in self._services.values():
-            orphans = [key for key, record in service.records.items() if is_orphan(record)]
-            if sorted(orphans) != sorted(service.orphans):
-                raise _damaged(f"the orphans of {service.name!r} are not those of its records")
+        if self._orphans != sum(len(service.orphans) for service in services.values()):
+            raise _damaged("the orphans are not those of its records")
         return Catalog.restored(
             head.revision,
             head.now_ms,
             head.serial,
-            self._services,
+            services,
             self._sessions,
             History(head.revision, changes_max=changes_max, age_ms_max=age_ms_max),
         )
@@ -262,6 +252,14 @@ class _Loader:
             )
         self._head = head
 
+    def _take_sessions(self, payload: _Sessions) -> None:
+        text, number = self._pool.text, self._pool.number
+        for row in payload.sessions:
+            node, ttl_ms, grace_ms = text(row.node), number(row.ttl_ms), number(row.grace_ms)
+            self._sessions.put(
+                Session(row.id, node, row.attachment, ttl_ms, grace_ms, [], HELD_ROOM_MIN)
+            )
+
     def _take_records(self, payload: _Records) -> None:
         service = self._services.get(payload.service)
         if service is None:
@@ -271,17 +269,20 @@ class _Loader:
             service.orphans = dict.fromkeys(payload.orphans)
         records, name = service.records, service.name
         find, share = self._sessions.find, self._pool.share_record
-        self._pool.trim()
         for row in payload.records:
             session_id = row.session
+            instance_id = row.instance.id
             if session_id:
                 session = find(session_id)
                 if session is None:
                     raise _damaged(f"session {session_id!r} of an instance of {name!r} is missing")
                 session_id = session.id
-                session.held.extend((name, row.instance.id))
-            records[row.instance.id] = share(row, name, session_id)
-        self._instances += len(payload.records)
+                session.held.extend((name, instance_id))
+            elif row.suspect:
+                if instance_id not in service.orphans:
+                    raise _damaged(f"{instance_id!r} of {name!r} is an orphan, and not listed")
+                self._orphans += 1
+            records[instance_id] = share(row, name, session_id)
 
 
 def _damaged(what: str) -> CorruptData:

@@ -25,7 +25,7 @@ from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import draw
 from waypost.catalog.history import History
 from waypost.catalog.services import Service, is_orphan
-from waypost.catalog.sessions import Session, Sessions, listed, opened, pruned, shard_of
+from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions, listed, pruned, shard_of
 from waypost.catalog.sharing import Pool
 from waypost.commands import (
     Attach,
@@ -219,10 +219,12 @@ class Catalog:
             if session is None:
                 return _unknown_session(command.session)
         service = self._services.get(given.service)
-        before = None if service is None else service.records.get(given.id)
         if service is None:
             service = Service(given.service)
-        elif before is None and len(service.records) >= INSTANCES_PER_SERVICE_MAX:
+        before = service.records.get(given.id)
+        if before is not None:
+            return self._register_again(command, service, before, session)
+        if len(service.records) >= INSTANCES_PER_SERVICE_MAX:
             return Refused(
                 Invalid.code,
                 f"service: {given.service!r} has {INSTANCES_PER_SERVICE_MAX} instances, and may "
@@ -230,58 +232,65 @@ class Catalog:
             )
         life = given.incarnation
         if life == 0:
-            if before is None or before.session != command.session or is_orphan(before):
-                life = self._next_serial()
-            else:
-                life = before.instance.incarnation
-        elif before is not None and life < before.instance.incarnation:
-            return _superseded(given.id, life, before.instance.incarnation)
+            life = self._next_serial()
         elif not 0 < life <= self.serial:
             if not 0 < life <= INCARNATION_MAX:
-                return Refused(
-                    Invalid.code,
-                    f"incarnation: {life} is outside 1 to {INCARNATION_MAX}: leave it out to get "
-                    "a new one",
-                )
+                return _impossible(life)
             self.serial = life
-        self._settle(command, service, before, session, life)
+        self._put(
+            service,
+            None,
+            Record(
+                self._pool.share(given, service.name, given.id, life),
+                command.health,
+                self.now_ms,
+                command.why,
+                False,
+                "" if session is None else session.id,
+                self.revision,
+            ),
+        )
+        if session is not None:
+            self._take(session, service.name, given.id)
         return life
 
-    def _settle(
-        self,
-        command: Register,
-        service: Service,
-        before: Record | None,
-        session: Session | None,
-        life: int,
-    ) -> None:
-        """Put in place what may be registered, unless it is there already."""
-        instance, health, why = command.instance, command.health, command.why
+    def _register_again(
+        self, command: Register, service: Service, before: Record, session: Session | None
+    ) -> Outcome:
+        given, held = command.instance, before.instance
         session_id = "" if session is None else session.id
+        life = given.incarnation
+        if life == 0:
+            same = before.session == session_id and not is_orphan(before)
+            life = held.incarnation if same else self._next_serial()
+        elif life < held.incarnation:
+            return _superseded(given.id, life, held.incarnation)
+        elif life > self.serial:
+            if life > INCARNATION_MAX:
+                return _impossible(life)
+            self.serial = life
+        if given != held:
+            given = self._pool.share(given, service.name, held.id, life)
+        if given == held:
+            given = held
         since_ms = self.now_ms
-        if before is None:
-            instance = self._pool.share(instance, service.name, instance.id, life)
-        else:
-            held = before.instance
-            if instance != held:
-                instance = self._pool.share(instance, service.name, held.id, life)
-            if instance == held:
-                instance = held
-            if health == before.health:
-                since_ms = before.since_ms
-                if (
-                    instance is held
-                    and session_id == before.session
-                    and why == before.why
-                    and not before.suspect
-                ):
-                    return
-        record = Record(instance, health, since_ms, why, False, session_id, self.revision)
-        self._put(service, before, record)
-        if session is not None and (before is None or before.session != session_id):
-            session.held.extend((service.name, instance.id))
-            if len(session.held) > session.held_room:
-                self.sessions.put(pruned(session, self._held(session)))
+        if command.health == before.health:
+            since_ms = before.since_ms
+            if (
+                given is held
+                and session_id == before.session
+                and command.why == before.why
+                and not before.suspect
+            ):
+                return life
+        self._put(
+            service,
+            before,
+            Record(given, command.health, since_ms, command.why, False, session_id, self.revision),
+        )
+        if session is not None and session_id != before.session:
+            self._take(session, service.name, held.id)
+        return life
 
     def _set_health(self, command: SetHealth) -> Outcome:
         found = self._find(command.service, command.id, command.incarnation)
@@ -318,13 +327,23 @@ class Catalog:
                 Invalid.code,
                 "session: empty, which stands for permanent instances: give it an id",
             )
-        session = opened(command, self._next_serial(), self.sessions.find(command.session))
+        before = self.sessions.find(command.session)
+        session = Session(
+            command.session if before is None else before.id,
+            self._pool.text(command.node),
+            self._next_serial(),
+            self._pool.number(command.ttl_ms),
+            self._pool.number(command.grace_ms),
+            [] if before is None else before.held,
+            HELD_ROOM_MIN if before is None else before.held_room,
+        )
         self._before_session(session)
         self.sessions.put(session)
-        doubted = [record for record in self._held(session) if record.suspect]
-        for record in sorted(doubted, key=_identity):
-            why = "" if record.why == WHY_CONNECTION_LOST else record.why
-            self._doubt(record, False, why, session.id)
+        if before is not None:
+            doubted = [record for record in self._held(session) if record.suspect]
+            for record in sorted(doubted, key=_identity):
+                why = "" if record.why == WHY_CONNECTION_LOST else record.why
+                self._doubt(record, False, why, session.id)
         return session.attachment
 
     def _detach(self, command: Detach) -> Outcome:
@@ -424,6 +443,11 @@ class Catalog:
                 found[key] = record
         return list(found.values())
 
+    def _take(self, session: Session, name: ServiceName, instance_id: InstanceId) -> None:
+        session.held.extend((name, instance_id))
+        if len(session.held) > session.held_room:
+            self.sessions.put(pruned(session, self._held(session)))
+
     def _close(self, session: Session) -> None:
         self._before_session(session)
         self.sessions.remove(session)
@@ -519,6 +543,14 @@ def _unknown_session(session_id: SessionId) -> Refused:
     return Refused(
         UnknownSession.code,
         f"session: {session_id!r} is not open, it ended or never was: open one, then register",
+    )
+
+
+def _impossible(incarnation: int) -> Refused:
+    return Refused(
+        Invalid.code,
+        f"incarnation: {incarnation} is outside 1 to {INCARNATION_MAX}: leave it out to get a new "
+        "one",
     )
 
 

@@ -1,0 +1,77 @@
+"""Entries as a busy cluster has them, from a seed."""
+
+import random
+from collections.abc import Iterator
+
+from waypost.catalog.state import Catalog
+from waypost.commands import (
+    Attach,
+    Command,
+    Deregister,
+    Detach,
+    Expire,
+    LogBatch,
+    Register,
+    SetHealth,
+    Suspect,
+    Sweep,
+)
+from waypost.model import HEALTHS, Instance
+
+
+def batches(seed: int, count: int) -> Iterator[LogBatch]:
+    """Make entries that reach every command, refusals and the eviction guard included.
+
+    What they say depends on what a catalog makes of them: one that differs soon differs in all.
+    """
+    draw = random.Random(seed)
+    known = Catalog()
+    stamp_ms = 1_000
+    for index in range(1, count + 1):
+        stamp_ms += draw.choice((0, 10, 500, 3_000))
+        parts = [
+            [_command(draw, known) for _ in range(draw.randint(1, 12))]
+            for _ in range(draw.randint(1, 4))
+        ]
+        batch = LogBatch(stamp_ms, parts)
+        known.apply(index, batch)
+        yield batch
+
+
+def _command(draw: random.Random, known: Catalog) -> Command:
+    service = draw.choice(("orders", "carts", "team-a/users"))
+    instance_id = f"i-{draw.randrange(40)}"
+    session = f"s-{draw.randrange(4)}"
+    incarnation = draw.choice((0, 0, 0, draw.randrange(1, known.serial + 9)))
+    opened = known.session(session)
+    attachment = 0 if opened is None else opened.attachment
+    match draw.choices(range(8), (60, 6, 10, 5, 1, 6, 3, 3))[0]:
+        case 0:
+            instance = Instance(
+                service,
+                instance_id,
+                "10.0.0.1",
+                draw.randrange(1, 4),
+                draw.choice((None, 0.0, 1.0, 2.5)),
+                draw.choice(("", "a", "b")),
+                draw.choice(("1", "2")),
+                draw.choice(((), ("x",), ("x", "y"))),
+                draw.choice(({}, {"k": "v"}, {"k": "w", "l": "v"})),
+                draw.choice(({}, {"metrics": 9100})),
+                incarnation,
+            )
+            return Register(instance, draw.choice(("", session, session, session)))
+        case 1:
+            return Deregister(service, instance_id, incarnation)
+        case 2:
+            return SetHealth(service, instance_id, draw.choice(HEALTHS), draw.choice(("", "why")))
+        case 3:
+            return Attach(session, draw.choice(("n-1", "n-2")), 10_000, 2_000)
+        case 4:
+            return Detach(session)
+        case 5:
+            return Suspect(session, attachment)
+        case 6:
+            return Expire(session, attachment)
+        case _:
+            return Sweep()
