@@ -4,8 +4,8 @@ A frame is a header of 48 bytes, the payload, and zeros up to a multiple of 8.  
 
     offset  size  field
          0     4  header_crc    CRC-32 of bytes 4 to 47
-         4     4  payload_crc   CRC-32 of the payload, without the padding
-         8     4  length        of the payload
+         4     4  payload_crc   CRC-32 of the payload and its padding
+         8     4  length        of the payload, without the padding
         12     1  kind          0 batch, 1 seal; 128 and above never leave the disk they are on
         13     1  flags         0 in an entry
         14     2  reserved      0
@@ -127,8 +127,9 @@ def pack(
 ) -> bytes:
     """Build a frame of any kind."""
     length = len(payload)
+    pad = _PADS[-length & 7]
     tail = _TAIL.pack(
-        zlib.crc32(payload),
+        zlib.crc32(pad, zlib.crc32(payload)),
         length,
         kind,
         flags,
@@ -140,7 +141,7 @@ def pack(
         prev,
     )
     crc = zlib.crc32(tail).to_bytes(4, "little")
-    return b"".join((crc, tail, payload, _PADS[-length & 7]))
+    return b"".join((crc, tail, payload, pad))
 
 
 def header_at(data: bytes | memoryview, offset: int = 0) -> Header | None:
@@ -186,7 +187,7 @@ def parse(frame: bytes) -> Entry:
 
 
 def payload_is_whole(header: Header, data: bytes | memoryview, offset: int = 0) -> bool:
-    """Whether the payload of the frame at ``offset`` is what its header was made for."""
-    start = offset + HEADER_BYTES
-    payload = memoryview(data)[start : start + header.length]
-    return len(payload) == header.length and zlib.crc32(payload) == header.payload_crc
+    """Whether payload and padding of the frame at ``offset`` are what its header was made for."""
+    end = offset + header.frame_bytes
+    payload = memoryview(data)[offset + HEADER_BYTES : end]
+    return end <= len(data) and zlib.crc32(payload) == header.payload_crc

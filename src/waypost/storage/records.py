@@ -77,7 +77,7 @@ class SegmentHead(msgspec.Struct, frozen=True, gc=False):
     snap: Snap
     """The newest snapshot that was marked before this segment."""
     previous: int
-    """``segment`` of the one before; 0 if the log begins here."""
+    """Number of the segment before; 0 if the log begins here."""
     previous_end: int
     """How much of that one was written and is durable."""
     durable_end: int
@@ -95,6 +95,8 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
     last: Index
     """Last index of the log after this batch."""
     frames_crc: int
+    notes: int
+    """Frames of this segment that are no entries, up to the end of this batch."""
 
     @property
     def body(self) -> int:
@@ -138,6 +140,11 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     def end(self) -> int:
         """Offset behind it."""
         return self.offset + self.header.frame_bytes
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is no log entry."""
+        return self.header.kind >= LOCAL_KINDS
 
     @property
     def is_sound(self) -> bool:
@@ -237,9 +244,12 @@ def encode_batch_header(
     durable_end: int,
     last: Index,
     frames_crc: int,
+    notes: int,
 ) -> bytes:
     """Build the header of a batch."""
-    tail = _BATCH_TAIL.pack(segment, offset, body_bytes, frames, durable_end, last, frames_crc, 0)
+    tail = _BATCH_TAIL.pack(
+        segment, offset, body_bytes, frames, durable_end, last, frames_crc, notes
+    )
     return _BATCH_MAGIC.to_bytes(4, "little") + zlib.crc32(tail).to_bytes(4, "little") + tail
 
 
@@ -247,14 +257,14 @@ def batch_at(data: bytes, offset: int, segment: int) -> BatchHeader | None:
     """The header of the batch of this segment that begins at ``offset``, or None."""
     if offset < 0 or offset + BATCH_HEADER_BYTES > len(data):
         return None
-    magic, crc, found, at, body_bytes, frames, durable_end, last, frames_crc, _ = (
+    magic, crc, found, at, body_bytes, frames, durable_end, last, frames_crc, notes = (
         _BATCH.unpack_from(data, offset)
     )
     if magic != _BATCH_MAGIC or found != segment or at != offset:
         return None
     if zlib.crc32(data[offset + 8 : offset + BATCH_HEADER_BYTES]) != crc:
         return None
-    return BatchHeader(offset, body_bytes, frames, durable_end, last, frames_crc)
+    return BatchHeader(offset, body_bytes, frames, durable_end, last, frames_crc, notes)
 
 
 def next_batch(data: bytes, offset: int, segment: int) -> BatchHeader | None:

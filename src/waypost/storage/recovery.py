@@ -56,12 +56,12 @@ def chain_of(heads: Mapping[str, SegmentHead]) -> list[str]:
 
     Other files are left over from a crash while segments were replaced or dropped.
     """
-    by_segment = {head.segment: file for file, head in heads.items()}
+    by_number = {head.number: file for file, head in heads.items()}
     file: str | None = max(heads, key=lambda file: heads[file].number)
     chain: list[str] = []
     while file is not None and file not in chain:
         chain.append(file)
-        file = by_segment.get(heads[file].previous)
+        file = by_number.get(heads[file].previous)
     return chain[::-1]
 
 

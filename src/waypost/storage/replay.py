@@ -2,8 +2,9 @@
 
 Always true of a ``Log``: its entries have no gap and begin at ``first``; an entry that was durable
 here and cannot be read any more is in ``faulty`` and never silently gone; and an entry that a lost
-frame may have replaced is not trusted.  What proves that nothing was replaced is the chain: the
-``prev`` of the next entry equals the header checksum of the one before.
+frame may have replaced is not trusted.  Two things prove that nothing was replaced: the next whole
+batch header counts the notes (the frames that are no entries) and none is missing; or the ``prev``
+of the next entry equals the header checksum of the one before.
 
 Pure, and without an opinion on what may be cut: ``recovery`` decides that.
 """
@@ -61,9 +62,12 @@ class Log:
         self.is_restarted = False
         """Whether the newest segment began the log anew, so that no older one matters."""
         self._chain = 0  # header checksum of the entry before first; 0 if unknown
+        self._notes_seen = 0  # in the newest segment
         self._lost_bytes = 0  # unreadable since the log's last index was known for certain
+        self._lost_at: Damage | None = None  # the last of them
         self._replaced: _Replaced | None = None
-        self._promises_lost: Damage | None = None
+        self._promises_lost: Damage | None = None  # in frames of which nothing is known
+        self._promises_rotten: Damage | None = None  # in a frame whose payload is unreadable
 
     @property
     def last(self) -> Index:
@@ -85,10 +89,10 @@ class Log:
             self._settle(head.first - 1, Damage(file, 0, "entries before this segment are lost"))
             if head.chain and head.chain == self.chain_at(self.last):
                 self._replaced = None
-        self._lost_bytes = 0
+        self._lost_bytes = self._notes_seen = 0
         self.hard = head.hard
         self.mark = head.snap
-        self._promises_lost = None
+        self._promises_lost = self._promises_rotten = None
         self.low = self.last + 1
         self.is_restarted = False
 
@@ -103,17 +107,19 @@ class Log:
         """Take over what was found in a batch; ``header`` is None if that is unreadable too."""
         if is_damaged:
             self.notes.append(where)
-        only_entries_lost = header is not None and _only_entries_are_lost(self.last, parts, header)
+        self._notes_seen += sum(isinstance(part, Frame) and part.is_note for part in parts)
+        has_all_notes = header is not None and header.notes == self._notes_seen
+        if has_all_notes:
+            self._replaced = self._promises_lost = None
         for part in parts:
             if isinstance(part, Frame):
                 self._take(part, where)
                 continue
             self._lost_bytes += part.end - part.offset
-            if not only_entries_lost:
+            self._lost_at = where
+            if not has_all_notes:
                 self._promises_lost = where
-                if self._replaced is None:
-                    commit = max(self.hard.commit, self.mark.index)
-                    self._replaced = _Replaced(commit, self.last, where)
+                self._replaced = self._replaced or self._doubt_above_commit(self.last, where)
         if header is not None:
             self._settle(header.last, where)
             self._lost_bytes = 0
@@ -121,8 +127,8 @@ class Log:
     def finish(self) -> None:
         """Every frame is read: what is still in doubt stays so."""
         self._distrust()
-        if self._promises_lost is not None and self.suspicion is None:
-            lost = self._promises_lost
+        lost = self._promises_lost or self._promises_rotten
+        if lost is not None and self.suspicion is None:
             self.suspicion = Damage(lost.file, lost.offset, f"promises may be lost: {lost.what}")
 
     def _take(self, frame: Frame, where: Damage) -> None:
@@ -142,9 +148,9 @@ class Log:
                     self._restart(snap.index + 1, snap.chain)
             case Hard() as hard:
                 self.hard = hard
-                self._promises_lost = None
+                self._promises_lost = self._promises_rotten = None
             case None:
-                self._promises_lost = where
+                self._promises_rotten = where
 
     def _put(self, entry: Entry, prev: int, where: Damage) -> None:
         index = entry.index
@@ -153,8 +159,7 @@ class Log:
         if known and prev == known:
             self._replaced = None
         elif known and entry.frame and self._replaced is None:
-            commit = max(self.hard.commit, self.mark.index)
-            self._replaced = _Replaced(commit, index - 1, where)
+            self._replaced = self._doubt_above_commit(index - 1, where)
             self.notes.append(where)
         self._distrust()
         self.entries.append(entry)
@@ -170,7 +175,11 @@ class Log:
             return
         for index in range(self.last + 1, last + 1):
             self.entries.append(_hole(index))
-            self.faulty[index] = where
+            self.faulty[index] = self._lost_at or where
+
+    def _doubt_above_commit(self, last: Index, where: Damage) -> _Replaced:
+        """Frames are lost; what was committed before them cannot have been replaced by them."""
+        return _Replaced(max(self.hard.commit, self.mark.index), last, where)
 
     def _distrust(self) -> None:
         """Nothing proves that the entries in question were not replaced."""
@@ -216,21 +225,3 @@ class Log:
 
 def _hole(index: Index) -> Entry:
     return Entry(index, NO_BALLOT, 0, b"")
-
-
-def _only_entries_are_lost(last: Index, parts: Sequence[Frame | Gap], header: BatchHeader) -> bool:
-    """Whether the entries missing from a batch account for all frames missing from it."""
-    missing = 0
-    for part in parts:
-        match part:
-            case Frame(record=Entry(index=index) | Hole(index=index)):
-                missing += max(0, index - 1 - last)
-                last = index
-            case Frame(record=Truncate(start)):
-                last = start - 1
-            case Frame(record=Snap(index=index)):
-                last = max(last, index)
-            case _:
-                pass
-    missing += max(0, header.last - last)
-    return missing == header.frames - sum(isinstance(part, Frame) for part in parts)

@@ -47,6 +47,8 @@ _RESERVE_BYTES = 64 << 10
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 Draw = Callable[[], int]
+_Batch = tuple[list[bytes], int, Index, int]
+"""Frames, their bytes, the log's last index after them, and how many of them are no entries."""
 
 
 def random_id() -> int:
@@ -100,6 +102,7 @@ class Wal:
         self._end = BODY_START  # where the next batch begins
         self._durable_end = BODY_START
         self._told_end = BODY_START  # the highest durable_end that a header tells
+        self._notes = 0  # frames that are no entries
 
     @classmethod
     def open(
@@ -155,6 +158,7 @@ class Wal:
             raise StorageFailed(self._failure)
         frames: list[bytes] = []
         last, chain, hard, mark = self._last, self._chain, self._hard, self._mark
+        entries = 0
         sync = False
         for write in writes:
             if write.truncate is not None:
@@ -166,6 +170,7 @@ class Wal:
                     last += 1
                     assert entry.index == last, f"entry {entry.index} cannot stand at {last}"
                     frames.append(entry.frame or encode_hole(last))
+                    entries += entry.frame != b""
                 chain = write.entries[-1].chain
             if write.snap is not None:
                 mark = write.snap
@@ -177,12 +182,13 @@ class Wal:
                 frames.append(encode_hard(hard))
             sync = sync or write.sync
 
+        notes = len(frames) - entries
         body_bytes = sum(map(len, frames))
         need = padded(BATCH_HEADER_BYTES + body_bytes)
         if self._end + need > self._size:
             self._rotate(need)
         try:
-            self._append(frames, body_bytes, last)
+            self._append(frames, body_bytes, last, notes)
             if sync:
                 self._disk.sync(self._file)
         except OSError as error:
@@ -203,7 +209,7 @@ class Wal:
             raise StorageFailed(self._failure)
         if self._told_end < self._durable_end == self._end < self._size:
             try:
-                self._append([], 0, self._last)
+                self._append([], 0, self._last, 0)
             except OSError as error:
                 raise self._failed(f"writing {self._files[-1].name}", error) from error
 
@@ -249,9 +255,10 @@ class Wal:
 
     # Segments.
 
-    def _append(self, frames: list[bytes], body_bytes: int, last: Index) -> None:
-        """Write one batch behind the last one, unsynced."""
+    def _append(self, frames: list[bytes], body_bytes: int, last: Index, notes: int) -> None:
+        """Write one batch behind the last one, unsynced; ``notes`` of its frames are no entries."""
         offset, durable_end = self._end, self._durable_end
+        notes += self._notes
         header = encode_batch_header(
             self._segment,
             offset,
@@ -260,11 +267,13 @@ class Wal:
             durable_end,
             last,
             frames_crc(frames),
+            notes,
         )
         filler = FILLER[: -(BATCH_HEADER_BYTES + body_bytes) % SECTOR]
         self._disk.write(self._file, (header, *frames, filler), offset)
         self._end = padded(offset + BATCH_HEADER_BYTES + body_bytes)
         self._told_end = durable_end
+        self._notes = notes
 
     def _rotate(self, need: int) -> None:
         """Seal the segment and go on in the next one; on ``ReadOnly`` nothing has happened."""
@@ -283,7 +292,7 @@ class Wal:
                 number=current.number + 1,
                 first=self._last + 1,
                 chain=self._chain,
-                previous=current.segment,
+                previous=current.number,
                 previous_end=self._end,
                 copied=(),
             )
@@ -299,14 +308,15 @@ class Wal:
         chain: int,
         previous: int,
         previous_end: int,
-        copied: Sequence[tuple[list[bytes], int, Index]],
+        copied: Sequence[_Batch],
     ) -> None:
         """Make a spare segment the one that is written to, ``copied`` batches in it."""
         old = self._file
         self._file, self._size, self._segment = spare.file, spare.size, self._draw_id()
         self._end = self._durable_end = self._told_end = BODY_START
-        for frames, size, last in copied:
-            self._append(frames, size, last)
+        self._notes = 0
+        for batch in copied:
+            self._append(*batch)
         head = SegmentHead(
             cluster=self._cluster,
             node=self._node,
@@ -367,7 +377,7 @@ class Wal:
             first, chain = head.first, head.chain
             previous, previous_end = head.previous, head.previous_end
         batches = list(_copies(log, first))
-        need = BODY_START + sum(padded(BATCH_HEADER_BYTES + size) for _, size, _ in batches)
+        need = BODY_START + sum(padded(BATCH_HEADER_BYTES + size) for _, size, _, _ in batches)
         try:
             spare = self._reserve(max(self._segment_bytes, need))
         except ReadOnly:
@@ -388,20 +398,22 @@ class Wal:
         self._disk.sync_names()
 
 
-def _copies(log: Log, first: Index) -> Iterator[tuple[list[bytes], int, Index]]:
-    """Batches (frames, bytes, last index) that make the log what it is from its segments before."""
+def _copies(log: Log, first: Index) -> Iterator[_Batch]:
+    """Batches that make the log what it is from its segments before."""
     frames: list[bytes] = []
+    size = notes = 0
     if log.low < first:
         frames.append(encode_truncate(log.low))
-    size = sum(map(len, frames))
+        size, notes = len(frames[0]), 1
     last = log.low - 1
     for entry in log.entries[log.low - log.first :]:
         frame = entry.frame or encode_hole(entry.index)
+        notes += not entry.frame
         frames.append(frame)
         size += len(frame)
         last = entry.index
         if size >= _COPY_BATCH_BYTES:
-            yield frames, size, last
-            frames, size = [], 0
+            yield frames, size, last, notes
+            frames, size, notes = [], 0, 0
     if frames:
-        yield frames, size, last
+        yield frames, size, last, notes
