@@ -4,24 +4,30 @@ What a data directory holds is decided by it alone: its identity (cluster and no
 when it is made, and a node with another name is refused rather than mixed in.
 """
 
+import logging
 import re
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from waypost.catalog.snapshots import load
 from waypost.catalog.state import Catalog
 from waypost.consensus.core import Boot
 from waypost.consensus.solo import SoloCore
-from waypost.errors import Invalid
+from waypost.errors import CorruptData, Invalid
 from waypost.node.engine import CoreEngine, Storage
 from waypost.node.node import Node
 from waypost.storage.disk import RealDisk
+from waypost.storage.snapshots import SnapshotStore
+from waypost.storage.wal import Wal
+
+log = logging.getLogger("waypost.node")
 
 SOLO_NID: Final = 1
+_IDENTITY: Final = "identity.json"
 _NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -74,6 +80,73 @@ async def open_node(
 
 
 def _open_data(config: NodeConfig) -> tuple[Storage, Boot, Catalog, str]:
-    Path(config.data_dir).mkdir(parents=True, exist_ok=True)
     disk = RealDisk(config.data_dir)
-    raise NotImplementedError
+    try:
+        identity = _identity(disk, config)
+        cluster = int(identity.cluster, 16)
+        snapshots = SnapshotStore(disk, cluster=cluster, node=SOLO_NID)
+        newest = snapshots.newest()
+        snap, catalog = (None, Catalog()) if newest is None else (newest[0], load(newest[1]))
+        wal, boot = Wal.open(
+            disk,
+            cluster=cluster,
+            node=SOLO_NID,
+            snap=snap,
+            accept_data_loss=config.accept_data_loss,
+        )
+    except BaseException:
+        disk.shut()
+        raise
+    for note in wal.notes:
+        log.warning("recovery: %s", note)
+    return Storage(disk, wal, snapshots), boot, catalog, identity.cluster
+
+
+def _identity(disk: RealDisk, config: NodeConfig) -> "_Identity":
+    """Whose data this directory holds; written when it is made, and never changed."""
+    if _IDENTITY not in disk.names():
+        identity = _Identity(format=1, cluster=secrets.token_hex(8), node=config.name)
+        _write_file(disk, _IDENTITY, msgspec.json.encode(identity))
+        return identity
+    file = disk.open(_IDENTITY)
+    try:
+        identity = msgspec.json.decode(disk.read(file, 0, 65_536), type=_Identity)
+        int(identity.cluster, 16)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CorruptData(
+            f"{config.data_dir}/{_IDENTITY} cannot be read ({error}): restore it from a backup, or "
+            'write {"format": 1, "cluster": "<16 hex digits>", "node": "<name>"} with the cluster '
+            "that the log's segments name"
+        ) from None
+    finally:
+        disk.close(file)
+    if identity.format != 1:
+        raise CorruptData(
+            f"{config.data_dir} was written by a newer version (format {identity.format}): "
+            "upgrade waypost to open it"
+        )
+    if identity.node != config.name:
+        raise Invalid(
+            f"name: {config.data_dir} belongs to node {identity.node!r}, not {config.name!r}: start "
+            f"it with --name {identity.node}, or give this node a directory of its own",
+            field="name",
+        )
+    return identity
+
+
+def _write_file(disk: RealDisk, name: str, content: bytes) -> None:
+    temporary = f"{name}.tmp"
+    if temporary in disk.names():
+        disk.unlink(temporary)  # of a start that was interrupted
+    file = disk.create(temporary, 0)
+    disk.write(file, [content], 0)
+    disk.sync(file)
+    disk.close(file)
+    disk.rename(temporary, name)
+    disk.sync_names()
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    format: int
+    cluster: str
+    node: str

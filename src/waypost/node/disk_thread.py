@@ -7,7 +7,6 @@ retried fsync reports success for pages that the kernel has thrown away (Rebello
 
 import asyncio
 import contextlib
-import errno
 import threading
 import time
 from collections.abc import Callable
@@ -15,10 +14,18 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeVarTuple
 
 from waypost.consensus.core import Write
+from waypost.errors import ReadOnly
 from waypost.storage.wal import Wal
 
 _MARK_AFTER_SECONDS: Final = 0.05
+_ASK_FOR_SPACE_SECONDS: Final = 0.5
 _Job = Callable[[], None]
+
+
+def _NOTHING() -> None:  # noqa: N802 - a job, and a constant
+    """Do nothing: the queue was empty."""
+
+
 Ts = TypeVarTuple("Ts")
 
 
@@ -41,6 +48,7 @@ class DiskThread:
         self._on_space = on_space
         self._queue: SimpleQueue[Write | _Job | None] = SimpleQueue()
         self._has_space = True
+        self._preparing: threading.Thread | None = None
         self.syncs = 0
         self.seconds = 0.0
         self._stopped = asyncio.Event()
@@ -82,14 +90,19 @@ class DiskThread:
     def _work(self) -> None:
         is_marked = True
         is_going_on = True
+        held_back: list[Write] = []
         while is_going_on:
             try:
-                item = self._queue.get(timeout=None if is_marked else _MARK_AFTER_SECONDS)
+                item = self._queue.get(timeout=self._patience(is_marked))
             except Empty:
-                self._wal.mark()
-                is_marked = True
-                continue
-            writes: list[Write] = []
+                if not is_marked:
+                    self._wal.mark()
+                    is_marked = True
+                self._prepare()
+                if not held_back:
+                    continue
+                item = _NOTHING
+            writes, held_back = held_back, []
             jobs: list[_Job] = []
             while True:
                 if item is None:
@@ -102,25 +115,52 @@ class DiskThread:
                     item = self._queue.get_nowait()
                 except Empty:
                     break
-            if writes:
-                begun = time.perf_counter()
-                self._wal.write(writes)
-                self.seconds += time.perf_counter() - begun
-                self.syncs += 1
+            if writes and self._write(writes):
                 is_marked = False
-                self._call(self._on_durable, writes[-1].seq, len(writes))
-                self._prepare()
+            else:
+                held_back = writes
             for job in jobs:
                 job()
 
+    def _write(self, writes: list[Write]) -> bool:
+        begun = time.perf_counter()
+        try:
+            self._wal.write(writes)
+        except ReadOnly:
+            # Nothing was written.  They are kept for when there is space again: the core counts on
+            # every write that it gave out.
+            self._found_space(False)
+            return False
+        self.seconds += time.perf_counter() - begun
+        self.syncs += 1
+        self._call(self._on_durable, writes[-1].seq, len(writes))
+        self._prepare()
+        return True
+
+    def _patience(self, is_marked: bool) -> float | None:
+        if not is_marked:
+            return _MARK_AFTER_SECONDS
+        return None if self._has_space else _ASK_FOR_SPACE_SECONDS
+
     def _prepare(self) -> None:
+        """Have the next segment reserved, on a thread of its own: that takes a while."""
+        if self._wal.needs_segment and (self._preparing is None or not self._preparing.is_alive()):
+            self._preparing = threading.Thread(
+                target=self._reserve, name="waypost-segment", daemon=True
+            )
+            self._preparing.start()
+
+    def _reserve(self) -> None:
         try:
             self._wal.prepare()
-            has_space = True
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            has_space = False
+        except ReadOnly:
+            self._found_space(False)
+        except Exception as error:  # noqa: BLE001 - the node must hear of anything
+            self._call(self._on_failed, error)
+        else:
+            self._found_space(True)
+
+    def _found_space(self, has_space: bool) -> None:
         if has_space != self._has_space:
             self._has_space = has_space
             self._call(self._on_space, has_space)

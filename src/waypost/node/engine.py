@@ -20,6 +20,7 @@ import msgspec
 from waypost.consensus.core import KIND_BATCH, Core, Write
 from waypost.errors import ReadOnly, TimedOut, Unavailable, WaypostError
 from waypost.node.disk_thread import DiskThread
+from waypost.storage.disk import RealDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal
 
@@ -96,11 +97,17 @@ class Engine(Protocol):
 class Storage:
     """Where a durable engine keeps its log and its snapshots."""
 
-    __slots__ = ("snapshots", "wal")
+    __slots__ = ("_disk", "snapshots", "wal")
 
-    def __init__(self, wal: Wal, snapshots: SnapshotStore) -> None:
+    def __init__(self, disk: RealDisk, wal: Wal, snapshots: SnapshotStore) -> None:
+        self._disk = disk
         self.wal = wal
         self.snapshots = snapshots
+
+    def close(self) -> None:
+        """Let go of the files, and of the lock on their directory."""
+        self.wal.close()
+        self._disk.shut()
 
 
 class CoreEngine:
@@ -205,7 +212,7 @@ class CoreEngine:
         if self._disk is not None:
             await self._disk.stop()
         if self._storage is not None:
-            self._storage.wal.close()
+            self._storage.close()
 
     def _drive(self) -> None:
         # A sink that appends from within ``committed`` must not enter the loop a second time.
@@ -331,5 +338,5 @@ class CoreEngine:
         self._snapshot_bytes = size
         self.snapshots_taken += 1
         self._core.compact(snap)
-        await disk.run(lambda: storage.wal.drop_below(index))
-        self._drive()
+        self._drive()  # hands the disk thread the mark of the snapshot, before what it allows
+        await disk.run(lambda: storage.wal.drop_below(storage.snapshots.floor))

@@ -1,0 +1,33 @@
+"""``python -m benchmarks [NAME …]``: run all benchmarks, or those named.
+
+    etcd    the same work here and on etcd, side by side (needs etcd, wrk: Debian etcd-server, wrk)
+    crash   from the SIGKILL of a provider to a consumer's view without it
+    watch   one change to a thousand watchers
+    scale   a million instances on one node
+    pick    the policies, by the size of the service
+    micro   the log, the catalog
+"""
+
+import importlib
+import sys
+import time
+
+NAMES = ("etcd", "crash", "watch", "scale", "pick", "micro")
+
+
+def main() -> int:
+    asked = sys.argv[1:] or NAMES
+    for name in asked:
+        if name not in NAMES:
+            print(f"no benchmark {name!r}: choose from {', '.join(NAMES)}", file=sys.stderr)
+            return 64
+    for name in asked:
+        begun = time.perf_counter()
+        print(f"\n== {name}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").main()
+        print(f"   ({time.perf_counter() - begun:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""The same work here and on etcd, in turn, on the same machine and disk, fsync on.
+
+    registrations   500 connections with one outstanding each.  etcd: puts of a value of the same
+                    size through its JSON gateway under wrk, the faster of that and
+                    ``etcdctl check perf`` (which reached 7,265/s where the gateway reached 11,888/s)
+    bulk            8 clients; ours keep 512 registrations outstanding on a connection each.  etcd:
+                    transactions of 128 puts over gRPC, 8 clients; or through the gateway: the faster
+    resolves        10 instances over HTTP under wrk, 64 connections.  etcd: a range over 10 keys
+                    through its gateway; values of the same bytes
+    renewals        of sessions, ours alone: etcd's keep-alives have no form that a gateway pipelines
+
+Rounds alternate, and the median of the ratios counts: the machine's speed drifts.
+"""
+
+import base64
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from benchmarks.servers import Ours, etcd, etcd_version, ours
+
+ROUNDS = 3
+SECONDS = 5
+PUTS_PER_TXN = 128
+
+_PUT_LUA = """
+local bodies = {}
+local n = 0
+for line in io.lines("%s") do bodies[#bodies + 1] = line end
+function init(args) n = math.random(#bodies) end
+function request()
+  n = n + 1
+  return wrk.format("POST", "%s", {["Content-Type"] = "application/json"}, bodies[n %% #bodies + 1])
+end
+"""
+
+
+def main() -> None:
+    version = etcd_version()
+    if not version:
+        print("etcd or wrk is not installed: apt-get install etcd-server wrk; skipped")
+        return
+    print(f"{version}; {ROUNDS} rounds of {SECONDS} s each, in turn")
+    rows: dict[str, list[tuple[float, float]]] = {}
+    p99: dict[str, list[tuple[float, float]]] = {}
+    renewals: list[float] = []
+    with ours() as registry, etcd() as other:
+        _prepare_resolves(registry, other)
+        for _ in range(ROUNDS):
+            a = registry.bench("write", "--connections", "500", "--window", "1", *_seconds())
+            b, b99 = _etcd_puts(other)
+            rows.setdefault("registrations, 500 x 1", []).append((a["ops_per_s"], b))
+            p99.setdefault("registrations, 500 x 1", []).append((a["p99_ms"], b99))
+            a = registry.bench("write", "--connections", "8", "--window", "512", *_seconds())
+            b = max(_etcd_bulk_grpc(other), _etcd_bulk_gateway(other))
+            rows.setdefault("bulk, 8 clients", []).append((a["ops_per_s"], b))
+            path = "/api/v1/services/bench-ten"
+            a_rate, _ = wrk(f"http://{registry.http}{path}", connections=64)
+            b, _ = _etcd_ranges(other)
+            rows.setdefault("HTTP resolves of 10", []).append((a_rate, b))
+            a = registry.bench("renew", "--connections", "8", "--window", "64", *_seconds())
+            renewals.append(a["ops_per_s"])
+    print(f"{'':26}{'ours/s':>12}{'etcd/s':>12}{'ratio':>8}   (each round)")
+    for name, pairs in rows.items():
+        ratios = [a / b for a, b in pairs]
+        mine, theirs = statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+        each = "  ".join(f"{ratio:.1f}" for ratio in ratios)
+        print(f"{name:26}{mine:12,.0f}{theirs:12,.0f}{statistics.median(ratios):8.1f}   ({each})")
+    for name, pairs in p99.items():
+        mine, theirs = statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+        print(f"{name + ', p99 ms':26}{mine:12.1f}{theirs:12.1f}{mine / theirs:8.2f}")
+    print(f"{'renewals':26}{statistics.median(renewals):12,.0f}")
+
+
+def wrk(
+    url: str, *, connections: int, lua: str = "", seconds: int = SECONDS
+) -> tuple[float, float]:
+    """Requests a second and p99 in milliseconds; raises if any answer was not a 2xx."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(lua)
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+        command += ["-s", script.name] if lua else []
+        out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in out:
+        raise RuntimeError(f"wrk against {url}: {out}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", out)
+    assert rate is not None and p99 is not None, out
+    unit = {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]]
+    return float(rate[1]), float(p99[1]) * unit
+
+
+def _seconds() -> tuple[str, str]:
+    return "--seconds", str(SECONDS)
+
+
+def _key(n: int) -> bytes:
+    return f"/services/bench-{n % 100}/bench-{n % 100}-10.0.1.1-{8000 + n}".encode()
+
+
+def _value(n: int) -> bytes:
+    """What a registration holds, as etcd's users write it: JSON of about the same size."""
+    return (
+        f'{{"host":"10.0.1.1","port":{8000 + n},"zone":"a","tags":["bench"],"version":"{n}",'
+        '"meta":{"scheme":"http"}}'
+    ).encode()
+
+
+def _b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _etcd_puts(address: str) -> tuple[float, float]:
+    lines = [json.dumps({"key": _b64(_key(n)), "value": _b64(_value(n))}) for n in range(10_000)]
+    return _posted(address, "/v3/kv/put", lines, 500)
+
+
+def _etcd_bulk_gateway(address: str) -> float:
+    lines = []
+    for start in range(0, 100 * PUTS_PER_TXN, PUTS_PER_TXN):
+        puts = [
+            {"requestPut": {"key": _b64(_key(n)), "value": _b64(_value(n))}}
+            for n in range(start, start + PUTS_PER_TXN)
+        ]
+        lines.append(json.dumps({"success": puts}))
+    rate, _ = _posted(address, "/v3/kv/txn", lines, 8)
+    return rate * PUTS_PER_TXN
+
+
+def _etcd_bulk_grpc(address: str) -> float:
+    """Eight threads, each with a channel of its own, sending transactions made beforehand."""
+    try:
+        import grpc
+    except ImportError:
+        print("  (grpcio is not installed: etcd's bulk is measured through its gateway alone)")
+        return 0.0
+    transactions = []
+    for start in range(0, 100 * PUTS_PER_TXN, PUTS_PER_TXN):
+        operations = b"".join(
+            _field(2, _field(2, _field(1, _key(n)) + _field(2, _value(n))))
+            for n in range(start, start + PUTS_PER_TXN)
+        )
+        transactions.append(operations)
+    counts = [0] * 8
+    end = time.perf_counter() + SECONDS
+
+    def client(number: int) -> None:
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            call = channel.unary_unary(
+                "/etcdserverpb.KV/Txn",
+                request_serializer=lambda raw: raw,
+                response_deserializer=lambda raw: raw,
+            )
+            while time.perf_counter() < end:
+                call(transactions[(number * 13 + counts[number]) % len(transactions)])
+                counts[number] += 1
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) * PUTS_PER_TXN / SECONDS
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited protobuf field (protobuf encoding, "length-delimited records")."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes((size & 127 | 128,))
+        size >>= 7
+    return bytes((number << 3 | 2,)) + length + bytes((size,)) + content
+
+
+def _prepare_resolves(registry: Ours, other: str) -> None:
+    """The same ten instances on both, as many bytes as our answer has on the other."""
+    for n in range(10):
+        body = {"host": "10.0.1.1", "port": 8000 + n, "zone": "a", "tags": ["bench"], "ttl": 0}
+        body |= {"version": "1", "meta": {"scheme": "http"}}
+        _put(f"http://{registry.http}/api/v1/services/bench-ten/instances/ten-{n}", body)
+    answer = urllib.request.urlopen(f"http://{registry.http}/api/v1/services/bench-ten").read()
+    instances = json.loads(answer)["instances"]
+    for n, instance in enumerate(instances):
+        body = {
+            "key": _b64(f"/services/bench-ten/ten-{n}".encode()),
+            "value": _b64(json.dumps(instance, separators=(",", ":")).encode()),
+        }
+        _put(f"http://{other}/v3/kv/put", body, method="POST")
+
+
+def _etcd_ranges(address: str) -> tuple[float, float]:
+    body = {"key": _b64(b"/services/bench-ten/"), "range_end": _b64(b"/services/bench-ten0")}
+    answer = _put(f"http://{address}/v3/kv/range", body, method="POST")
+    assert len(json.loads(answer)["kvs"]) == 10
+    return _posted(address, "/v3/kv/range", [json.dumps(body)], 64)
+
+
+def _put(url: str, body: dict[str, object], method: str = "PUT") -> bytes:
+    request = urllib.request.Request(
+        url,
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+        method=method,
+    )
+    with urllib.request.urlopen(request) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def _posted(address: str, path: str, lines: list[str], connections: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as directory:
+        bodies = Path(directory) / "bodies"
+        bodies.write_text("\n".join(lines))
+        lua = _PUT_LUA % (bodies, path)
+        return wrk(f"http://{address}{path}", connections=connections, lua=lua)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
