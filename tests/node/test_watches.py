@@ -219,3 +219,46 @@ def test_a_watcher_that_leaves_holds_up_no_drain() -> None:
         assert await drain == (1, 0)
 
     asyncio.run(run())
+
+
+def test_a_watcher_that_names_a_revision_to_come_has_confirmed_nothing() -> None:
+    async def run() -> None:
+        world, reader = World(), Reader()
+        world.apply(register("orders", 1))
+
+        world.watches.begin("orders", reader, 1_000, confirms=True)
+        world.apply(register("orders", 1, "2"))
+
+        assert reader.revisions == [1, 2]
+        assert await world.watches.all_seen("orders", 2, 0.01) == (1, 1)
+
+    asyncio.run(run())
+
+
+def test_a_reader_that_does_not_confirm_has_seen_what_it_was_given_when_it_caught_up() -> None:
+    async def run() -> None:
+        world, reader = World(), Reader()
+        watcher = world.watches.begin("orders", reader, 0, confirms=False)
+        reader.is_slow = True
+        world.apply(register("orders", 1))
+        drain = asyncio.ensure_future(world.watches.all_seen("orders", 1, 10))
+        await asyncio.sleep(0)
+
+        reader.is_slow = False
+        world.watches.catch_up(watcher)
+
+        assert await drain == (1, 0)
+
+    asyncio.run(run())
+
+
+def test_a_watch_of_a_quiet_service_resumes_though_the_history_has_moved_past_it() -> None:
+    world, reader = World(History(changes_max=2)), Reader()
+    world.apply(register("quiet", 1))
+    for n in range(10):
+        world.apply(register("busy", 1, str(n)))
+
+    world.watches.begin("quiet", reader, 1, confirms=True)
+
+    assert reader.told == 0
+    assert reader.revisions == [11]

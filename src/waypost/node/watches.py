@@ -94,12 +94,12 @@ class Watches:
     def begin(self, service: str, reader: Reader, since: int, *, confirms: bool) -> Watcher:
         """Start a watch: bring the reader up to the catalog's revision, then keep it there."""
         watcher = Watcher(service, reader, confirms=confirms)
-        watcher.sent = watcher.seen = since
         self._by_service.setdefault(service, {})[watcher] = None
-        if since <= 0 or since > self._catalog.revision:
-            self._send_snapshot(watcher)
-        else:
+        if 0 < since <= self._catalog.revision:
+            watcher.sent = watcher.seen = since
             self._bring_up(watcher)
+        else:  # from another life of this data set, if it names a revision that is yet to come
+            self._send_snapshot(watcher)
         return watcher
 
     def end(self, watcher: Watcher) -> None:
@@ -140,6 +140,8 @@ class Watches:
             watcher.is_lagging = False
             self.coalesced += 1
             self._bring_up(watcher)
+            if not watcher.confirms:
+                self.confirmed(watcher, watcher.sent)
 
     def bookmark(self) -> None:
         """Let every idle watcher know how far it is up to date, so that it can resume there."""
@@ -189,11 +191,10 @@ class Watches:
                 self._send_snapshot(watcher)
 
     def _bring_up(self, watcher: Watcher) -> None:
-        history = self._catalog.history
         if watcher.service == ALL:
-            changes = history.since_all(watcher.sent)
+            changes = self._catalog.since_all(watcher.sent)
         else:
-            changes = history.since(watcher.service, watcher.sent)
+            changes = self._catalog.since(watcher.service, watcher.sent)
         if changes is None:
             self._send_snapshot(watcher)
             return
