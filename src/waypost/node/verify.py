@@ -36,6 +36,8 @@ class Dialer:
         except OSError as error:
             why = error.strerror or str(error)
             return Verified(False, f"{host}:{port}: {why.lower()}{hint}", seen_as)
+        except UnicodeError as error:  # a label that IDNA does not take (RFC 5891, section 4.4)
+            return Verified(False, f"{host}:{port} is not a host name: {error}{hint}", seen_as)
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
