@@ -98,10 +98,9 @@ class Registry:
                 self._node.sessions.renewed(held, self._node.clock())
         commands.append(Register(instance, session, health, why))
         done = await self.write(commands)
-        incarnation = _raised(done.outcomes[-1])
-        if len(commands) == 2:
+        if len(commands) == 2:  # the lease is there even if the registration was refused
             self._node.own_session(session, _raised(done.outcomes[0]), ttl_ms, ttl_ms, None)
-        return Registered(done.revision, incarnation)
+        return Registered(done.revision, _raised(done.outcomes[-1]))
 
     async def renew(self, service: str, instance_id: str) -> Revision:
         """Keep alive what ``register`` registered with a lease."""
