@@ -65,6 +65,12 @@ ANSWER_BYTES_MAX: Final = 64 << 20
 """The largest frame that a client takes from a node."""
 COMMANDS_PER_WRITE_MAX: Final = 4096
 WATCHES_PER_CONNECTION_MAX: Final = 10_000
+SESSION_CHARS_MAX: Final = 64
+DRAIN_MS_MAX: Final = 600_000
+PING_MS: Final = 1_000
+"""How often a client lets its node hear from it, at least."""
+DEADLINE_MS: Final = 5_000
+"""Who has heard nothing for so long takes the connection for dead."""
 
 Consistency = Literal["default", "linearizable"]
 
@@ -86,7 +92,7 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Identifies the data set: a client's cached revisions mean nothing in another one."""
     revision: Revision
     ping_ms: int
-    """How often each side lets the other hear from it, at least."""
+    """How often a client should let the node hear from it, at least, and so hear from the node."""
     deadline_ms: int
     """A side that has heard nothing for so long closes the connection."""
 

@@ -10,9 +10,16 @@ class Connection:
     def __init__(self) -> None:
         self.heard_ns = 0
         self.pings = 0
+        self.told: list[str] = []
 
     def ping(self) -> None:
         self.pings += 1
+
+    def session_moved(self) -> None:
+        self.told.append("moved")
+
+    def session_expired(self) -> None:
+        self.told.append("expired")
 
 
 class World:
@@ -162,4 +169,49 @@ def test_a_session_without_a_connection_lives_by_its_renewals() -> None:
     assert world.proposed == []
 
     world.sessions.tick(5 * S)
+    assert [type(c) for c in world.proposed] == [Expire]
+
+
+def test_the_connection_that_a_session_has_left_is_told() -> None:
+    world = World()
+    world.attach()
+    old, world.connection = world.connection, Connection()
+
+    world.attach(attachment=2)
+
+    assert old.told == ["moved"]
+    assert world.connection.told == []
+
+
+def test_attaching_anew_on_the_same_connection_does_not_take_the_session_from_it() -> None:
+    world = World()
+    world.attach()
+
+    world.attach(attachment=2)
+
+    assert world.connection.told == []
+
+
+def test_a_connection_whose_session_expired_is_told_and_only_of_its_own_attachment() -> None:
+    world = World()
+    world.attach(attachment=2)
+
+    world.sessions.expired("s", 1)
+    assert world.connection.told == []
+    assert world.sessions.find("s") is not None
+
+    world.sessions.expired("s", 2)
+    assert world.connection.told == ["expired"]
+    assert world.sessions.find("s") is None
+
+
+def test_attaching_again_and_again_leaves_nothing_behind() -> None:
+    world = World()
+
+    for attachment in range(10_000):
+        world.attach(ttl_s=86_400, attachment=attachment)
+
+    assert len(world.sessions._heap) < 2_000
+    world.connection.heard_ns = 0
+    world.sessions.tick(86_400 * S)
     assert [type(c) for c in world.proposed] == [Expire]

@@ -34,7 +34,7 @@ from waypost.wire import NodeStatus, encode
 log = logging.getLogger("waypost.node")
 
 TICK_S: Final = 0.05
-STALL_NS: Final = 500_000_000
+STALL_S: Final = 0.5
 """A tick that comes later than this was stalled: nobody was heard meanwhile."""
 SWEEP_NS: Final = 1_000_000_000
 BOOKMARK_NS: Final = 10_000_000_000
@@ -73,7 +73,7 @@ class Node:
         self._last_barrier = 0
         self._head: tuple[Revision, bytes] = (-1, b"")
         self._started_ns = clock()
-        self._ticked_ns = self._started_ns
+        self._ticked_s = 0.0
         self._swept_ns = 0
         self._bookmarked_ns = self._started_ns
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +99,7 @@ class Node:
                     connection=None,
                     now_ns=now,
                 )
-        self._ticked_ns = now
+        self._ticked_s = self._loop.time()
         self._timer = self._loop.call_later(TICK_S, self._on_timer)
 
     async def stop(self) -> None:
@@ -113,7 +113,8 @@ class Node:
             await self._engine.stop()
         self.replica.refuse_all(Unavailable("the node is stopping: ask another, or wait for it"))
         for future in self._barriers.values():
-            future.cancel()
+            if not future.done():
+                future.set_exception(Unavailable("the node is stopping: ask another"))
 
     # The path of a write
 
@@ -263,13 +264,14 @@ class Node:
             self.watches.bookmark()
 
     def _on_timer(self) -> None:
-        now = self.clock()
-        late_ns = now - self._ticked_ns - int(TICK_S * 1e9)
-        if late_ns > STALL_NS:
+        # By the event loop's own time: whether it stood still is nothing that ``clock`` can tell.
+        now_s = self._loop.time()
+        late_s = now_s - self._ticked_s - TICK_S
+        if late_s > STALL_S:
             self._stalls += 1
-            log.warning("stalled for %.1f s; every lease is extended by that", late_ns / 1e9)
-            self.sessions.stalled(late_ns, now)
-        self._ticked_ns = now
+            log.warning("stalled for %.1f s; every lease is extended by that", late_s)
+            self.sessions.stalled(int(late_s * 1e9), self.clock())
+        self._ticked_s = now_s
         self.tick()
         if not self._is_stopping:
             self._timer = self._loop.call_later(TICK_S, self._on_timer)
@@ -367,9 +369,7 @@ class _OfItsOwn:
 
     def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:  # noqa: ARG002
         if isinstance(self._command, Expire):
-            held = self._node.sessions.find(self._command.session)
-            if held is not None and held.attachment == self._command.attachment:
-                self._node.sessions.ended(held.id)
+            self._node.sessions.expired(self._command.session, self._command.attachment)
 
     def failed(self, ticket: int, error: WaypostError) -> None:  # noqa: ARG002
         if isinstance(self._command, Expire | Suspect):

@@ -18,6 +18,7 @@ from waypost.commands import Command, Expire, Suspect
 
 PINGS_PER_LEASE: Final = 3
 _RETRY_NS: Final = 1_000_000_000
+_STALE_MAX: Final = 1_024
 
 
 class Connection(Protocol):
@@ -30,6 +31,14 @@ class Connection(Protocol):
 
     def ping(self) -> None:
         """Ask it to say something."""
+        ...
+
+    def session_moved(self) -> None:
+        """Its session is attached to another connection now."""
+        ...
+
+    def session_expired(self) -> None:
+        """Its session is over: nothing was heard of it for a whole lease."""
         ...
 
 
@@ -63,8 +72,8 @@ class Held:
 class Sessions:
     """The sessions that this node owns.
 
-    Invariant: every held session with a lease has exactly one live entry in the heap, at or before
-    its deadline.
+    Invariant: every held session that is not about to be expired has an entry in the heap, at or
+    before its deadline.
     """
 
     def __init__(self, propose: Callable[[Command], None]) -> None:
@@ -96,6 +105,9 @@ class Sessions:
         """Own a session from now on, with a full lease."""
         held = Held(session, attachment, ttl_ms * 1_000_000, grace_ms * 1_000_000, now_ns)
         held.connection = connection
+        before = self._held.get(session)
+        if before is not None and before.connection not in (None, connection):
+            before.connection.session_moved()
         self._held[session] = held
         self._push(held, held.heard_ns + held.ttl_ns // PINGS_PER_LEASE)
         return held
@@ -107,6 +119,14 @@ class Sessions:
     def ended(self, session: str) -> None:
         """It is gone, or belongs to another node now."""
         self._held.pop(session, None)
+
+    def expired(self, session: str, attachment: int) -> None:
+        """The log has ended it, unless it had attached anew."""
+        held = self._held.get(session)
+        if held is not None and held.attachment == attachment:
+            del self._held[session]
+            if held.connection is not None:
+                held.connection.session_expired()
 
     def disconnected(self, connection: Connection, session: str, now_ns: int) -> None:
         """Its connection broke: it has its grace to come back, and is suspect until then."""
@@ -168,6 +188,18 @@ class Sessions:
     def _push(self, held: Held, at: int) -> None:
         self._pushes += 1
         heapq.heappush(self._heap, (at, self._pushes, held.id, held.attachment))
+        if len(self._heap) > 4 * len(self._held) + _STALE_MAX:
+            self._forget_stale()
+
+    def _forget_stale(self) -> None:
+        """Drop what is due for attachments that are no more: a lease may be a day long."""
+        held = self._held
+        self._heap = [
+            entry
+            for entry in self._heap
+            if entry[2] in held and held[entry[2]].attachment == entry[3]
+        ]
+        heapq.heapify(self._heap)
 
 
 def _heard(held: Held) -> int:

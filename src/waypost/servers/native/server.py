@@ -1,7 +1,7 @@
 """Listens for native connections, and closes the silent ones.
 
-A client says something at least every ``PING_MS``; one that is silent for ``DEADLINE_MS`` is
-half-open, unless it holds a session: then its lease decides.
+A client says something at least every ``wire.PING_MS``, or when it is pinged; one that is silent
+for ``wire.DEADLINE_MS`` is half-open, unless it holds a session: then its lease decides.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from waypost.node.registry import Registry
 from waypost.servers.native.connection import NativeConnection
 
 _LOOK_S: Final = 1.0
+_GOING_S: Final = 0.2
+_FLUSHING_S: Final = 0.2
 _BACKLOG: Final = 4096
 
 
@@ -25,14 +27,20 @@ class NativeServer:
         self._host = host
         self._port = port
         self._connections: set[NativeConnection] = set()
+        self._all_left = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._watchman: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> list[NativeConnection]:
+        """Those that are open now."""
+        return list(self._connections)
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the host and the port that it got (a port of 0 asks for any)."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: NativeConnection(self._node, self._registry, self._connections),
+            lambda: NativeConnection(self._node, self._registry, self),
             self._host,
             self._port,
             backlog=_BACKLOG,
@@ -41,7 +49,7 @@ class NativeServer:
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
 
-    async def stop(self, *, moving_s: float = 0.2) -> None:
+    async def stop(self) -> None:
         """Tell every client to move, give them a moment, and close."""
         if self._watchman is not None:
             self._watchman.cancel()
@@ -49,14 +57,32 @@ class NativeServer:
                 await self._watchman
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
+        for connection in self.connections:
             connection.going()
-        if self._connections:
-            await asyncio.sleep(moving_s)
-        for connection in list(self._connections):
+        await self._until_left(_GOING_S)
+        for connection in self.connections:
             connection.close()
+        await self._until_left(_FLUSHING_S)
+        for connection in self.connections:
+            connection.abort()  # it does not read what it was told last
         if self._server is not None:
             await self._server.wait_closed()
+
+    def entered(self, connection: NativeConnection) -> None:
+        """A client connected."""
+        self._connections.add(connection)
+        self._all_left.clear()
+
+    def left(self, connection: NativeConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_left.set()
+
+    async def _until_left(self, at_most_s: float) -> None:
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_left.wait(), at_most_s)
 
     async def _watch_the_silent(self) -> None:
         loop = asyncio.get_running_loop()
@@ -65,5 +91,5 @@ class NativeServer:
             await asyncio.sleep(_LOOK_S)
             if loop.time() - due > _LOOK_S / 2:
                 continue  # the loop stood still: what they said may wait unread
-            for connection in list(self._connections):
-                connection.close_if_silent()
+            for connection in self.connections:
+                connection.look()
