@@ -1,0 +1,7 @@
+"""``python -m waypost`` is ``waypost``."""
+
+import sys
+
+from waypost.cli.main import main
+
+sys.exit(main())

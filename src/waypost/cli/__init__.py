@@ -1,0 +1,1 @@
+"""The command line: whole programs, for people and for scripts."""

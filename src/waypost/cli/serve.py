@@ -1,0 +1,252 @@
+"""``waypost serve``: a registry in this process, in the foreground, until it is told to stop.
+
+The first SIGTERM or SIGINT stops it gracefully: clients are told to move, the log is closed, and
+the exit code is 0.  The second ends it at once.  A disk that fails ends it at once too, with exit
+code 70: what is on the disk is then known only by reading it again, which a restart does.
+"""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import ipaddress
+import json
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from waypost.cli import exits
+
+if TYPE_CHECKING:
+    from waypost.standalone import Standalone
+
+NATIVE_PORT: Final = 8300
+HTTP_PORT: Final = 8500
+LOOPBACK: Final = "127.0.0.1"
+STOP_S_MAX: Final = 15.0
+
+# What a registry holds lives long and has no cycles, so looking through it for garbage is work
+# that finds nothing, and it grows with what is held: at a million instances a full collection
+# stops the event loop for seconds.  What was recovered is frozen (no collection looks at it
+# again); the young generations are collected as ever, in batches, and the oldest, where cycles of
+# closed connections may end up, rarely.
+_GC_YOUNG: Final = 10_000
+_GC_MIDDLE: Final = 20
+_GC_OLD: Final = 1_000
+
+
+@click.command()
+@click.option("--name", default="local", metavar="NODE", help="The name of this node.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Keep everything here: an acknowledged write survives any crash.",
+)
+@click.option("--memory", is_flag=True, help="Keep everything in memory: the default.")
+@click.option(
+    "--host", default=LOOPBACK, show_default=True, help="The address to listen on, for all doors."
+)
+@click.option(
+    "--port",
+    "--native-port",
+    "native_port",
+    type=click.IntRange(0, 65_535),
+    default=NATIVE_PORT,
+    show_default=True,
+    help="The native protocol; 0 takes a free port.",
+)
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65_535),
+    default=HTTP_PORT,
+    show_default=True,
+    help="HTTP; 0 takes a free port.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Listen beyond this machine although nobody has to prove who he is.",
+)
+@click.option(
+    "--accept-data-loss",
+    is_flag=True,
+    help="Start from a damaged log, without what cannot be read.",
+)
+@click.option("-v", "--verbose", count=True, help="Log more.")
+@click.option("-q", "--quiet", count=True, help="Log only what is wrong.")
+def serve(
+    name: str,
+    data_dir: str | None,
+    memory: bool,
+    host: str,
+    native_port: int,
+    http_port: int,
+    insecure: bool,
+    accept_data_loss: bool,
+    verbose: int,
+    quiet: int,
+) -> int:
+    """Run a registry.
+
+    Without arguments: on this machine only, in memory, at 127.0.0.1:8300 (native) and
+    127.0.0.1:8500 (HTTP).  When the output is not a terminal, it is one line of JSON, once the
+    registry is ready.
+
+    \b
+    Exit codes: 0 stopped, 64 wrong command line, 65 damaged data, 70 the disk failed,
+    71 the address cannot be listened on.
+    """
+    if memory and data_dir:
+        raise click.UsageError("--memory and --data-dir exclude each other: leave one out")
+    if accept_data_loss and not data_dir:
+        raise click.UsageError("--accept-data-loss is about a --data-dir: name it")
+    _refuse_exposure(host, insecure)
+    from waypost.cli.serve_log import log_to_stderr
+    from waypost.node.bootstrap import NodeConfig
+    from waypost.standalone import Standalone, new_event_loop
+
+    log_to_stderr(verbose - quiet)
+    config = NodeConfig(name=name, data_dir=data_dir or "", accept_data_loss=accept_data_loss)
+    standalone = Standalone(
+        config, host=host, native_port=native_port, http_port=http_port, on_fatal=_die
+    )
+    gc.disable()
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        try:
+            return runner.run(_run(standalone, data_dir or ""))
+        except OSError as error:
+            print(f"waypost: {_why_not(error, host, native_port, http_port)}", file=sys.stderr)
+            return exits.CANNOT_LISTEN
+
+
+async def _run(standalone: "Standalone", data_dir: str) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    await standalone.start()
+    _tune_gc()
+    _say_ready(standalone, data_dir)
+    await stopping.wait()
+    try:
+        async with asyncio.timeout(STOP_S_MAX):
+            await standalone.stop()
+    except TimeoutError:
+        print(f"waypost: not stopped within {STOP_S_MAX:g} s: ending at once", file=sys.stderr)
+        os._exit(1)
+    return exits.OK
+
+
+def _tune_gc() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_YOUNG, _GC_MIDDLE, _GC_OLD)
+    gc.enable()
+
+
+def _say_ready(standalone: "Standalone", data_dir: str) -> None:
+    status = standalone.registry.status()
+    if not sys.stdout.isatty():
+        ready = {
+            "event": "ready",
+            "native": standalone.native_address,
+            "http": standalone.http_address,
+            "node": status.node,
+            "engine": status.engine,
+            "durable": status.durable,
+            "data_dir": data_dir,
+            "pid": os.getpid(),
+        }
+        with contextlib.suppress(BrokenPipeError):  # nobody wants to know
+            print(json.dumps(ready), flush=True)
+        return
+    native = standalone.native_address
+    server = "" if native == f"{LOOPBACK}:{NATIVE_PORT}" else f" --server {native}"
+    keeps = (
+        f"on disk in {data_dir}: an acknowledged write survives a crash"
+        if status.durable
+        else "in memory: nothing survives a restart; --data-dir keeps it"
+    )
+    print(
+        f"Waypost is ready: {native} (native), http://{standalone.http_address} (HTTP)\n"
+        f"{keeps}\n"
+        "\nIn other terminals:\n"
+        f"  waypost register web --port 8000{server} -- python -m http.server 8000\n"
+        f"  waypost resolve web{server}\n"
+        f"  waypost watch web{server}\n"
+        "\nCtrl-C stops it.",
+        flush=True,
+    )
+
+
+def _refuse_exposure(host: str, insecure: bool) -> None:
+    if insecure or _is_loopback(host):
+        return
+    raise click.UsageError(
+        f"--host {host} lets everybody who can reach this machine change what is registered: "
+        "TLS and tokens are not there yet; add --insecure if you trust the whole network"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _why_not(error: OSError, host: str, native_port: int, http_port: int) -> str:
+    """One line on what the system refused."""
+    if error.filename is not None:
+        return f"cannot use {error.filename}: {_words(error)}: name another --data-dir"
+    if error.errno == errno.EADDRINUSE:
+        for option, port in (("--port", native_port), ("--http-port", http_port)):
+            if port and _is_busy(host, port):
+                from waypost.cli.port_holder import find_holder
+
+                holder = find_holder(port)
+                return (
+                    f"cannot listen on {host}:{port}: it is taken by "
+                    f"{holder or 'another process'}: stop that, or choose another with {option} "
+                    f"({option} 0 takes a free one)"
+                )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {host}: it is not an address of this machine"
+    if isinstance(error, PermissionError):
+        return f"cannot listen on {host}: {_words(error)}: ports below 1024 need privileges"
+    return f"cannot listen on {host}: {_words(error)}"
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _is_busy(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _die(error: BaseException) -> None:
+    """End this process at once, whatever else it is doing: the disk cannot be relied on."""
+    line = f"waypost: the registry ends: {error}: mend the disk, and start it again\n"
+    with contextlib.suppress(OSError):
+        os.set_blocking(2, False)  # a full pipe must not keep it alive
+        os.write(2, line.encode())
+    os._exit(exits.DISK_FAILED)
