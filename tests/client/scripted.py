@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from waypost import wire
 from waypost.client.addresses import Address
+from waypost.commands import Outcome, Register
 from waypost.transport.frames import FrameReader, encode_frame
 
 Answer = Callable[["Peer", int, bytes], None]
@@ -117,7 +118,7 @@ def registers_all(peer: Peer, frame_id: int, body: bytes) -> None:
     """Answer a WRITE as a node does that refuses nothing."""
     commands = wire.decode_write(body)
     peer.node.revision += 1
-    outcomes = [getattr(c, "instance", None) and 7 or 0 for c in commands]
+    outcomes: list[Outcome] = [7 if isinstance(c, Register) else 0 for c in commands]
     peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(peer.node.revision, outcomes))
 
 

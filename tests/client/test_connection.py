@@ -261,7 +261,7 @@ def test_a_node_that_accepts_and_never_answers_is_given_up_in_time() -> None:
     async def run() -> None:
         async with scripted() as node:
             node.is_silent = True
-            with pytest.raises(Unavailable, match="not welcomed within 0.1 s"):
+            with pytest.raises(Unavailable, match="not welcomed within"):
                 await open_connection(node.address, 0.1)
 
     asyncio.run(run())
@@ -271,7 +271,7 @@ def test_a_port_where_nobody_listens_is_refused_in_plain_words() -> None:
     async def run() -> None:
         async with scripted() as node:
             address = node.address
-        with pytest.raises(Unavailable, match="^connection refused$"):
+        with pytest.raises(Unavailable, match=r"^connection refused$"):
             await open_connection(address, 1.0)
 
     asyncio.run(run())

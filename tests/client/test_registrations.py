@@ -182,7 +182,7 @@ def test_what_has_left_cannot_be_altered() -> None:
 
 @given(st.data())
 def test_whatever_goes_wrong_the_registry_ends_up_with_what_is_wanted(data: st.DataObject) -> None:
-    """A registry of one entry, commands that are lost before or after it, connections that break."""
+    """Commands are lost before or after they took effect, and connections break."""
     registrations, wanted = Registrations(), wish()
     registrations.add(wanted)
     entry: Register | None = None

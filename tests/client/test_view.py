@@ -193,7 +193,7 @@ class Registry:
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_whatever_the_connections_do_the_user_hears_a_true_story_once(data: st.DataObject) -> None:
-    """The user's own state, made from nothing but what it was told, is the registry's in the end."""
+    """What the user makes of nothing but what it was told is the registry's state in the end."""
     registry = Registry("c1")
     view = View()
     users: dict[str, Record] = {}

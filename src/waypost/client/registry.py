@@ -7,6 +7,7 @@ on watching.  Belongs to the event loop that it was opened on.
 
 import asyncio
 import ipaddress
+import logging
 import random
 import re
 import secrets
@@ -50,6 +51,8 @@ from waypost.model import (
     check_service,
     check_ttl,
 )
+
+log = logging.getLogger("waypost")
 
 TTL_DEFAULT_S: Final = TTL_MS_DEFAULT / 1000
 GRACE_DEFAULT_S: Final = GRACE_MS_DEFAULT / 1000
@@ -109,7 +112,7 @@ class Registry:
         )
         self._link = Link(addresses, self, connect_timeout_s=connect_timeout, draw=self._draw)
         self._watching.link = self._registrar.link = self._link
-        self._is_closed = False
+        self._is_closing = self._is_closed = False
 
     # Providers
 
@@ -293,17 +296,17 @@ class Registry:
 
         With ``drain``, each instance first waits so many seconds for its consumers to notice.
         """
-        if self._is_closed:
+        if self._is_closing:
             return
-        self._is_closed = True
+        self._is_closing = True
         try:
             if drain is not None:
                 held = [self._registration(wish) for wish in self._registrar.registrations]
-                await asyncio.gather(
-                    *(registration.drain(drain) for registration in held), return_exceptions=True
-                )
+                await asyncio.gather(*(_drained(registration, drain) for registration in held))
+            self._is_closed = True
             await self._registrar.close()
         finally:
+            self._is_closed = True
             self._watching.close()
             await self._link.close()
             await self._last_known.close()
@@ -516,6 +519,13 @@ class Registering:
     ) -> None:
         assert self._registration is not None
         await self._registration.leave()
+
+
+async def _drained(registration: Registration, deadline: float) -> None:
+    try:
+        await registration.drain(deadline)
+    except WaypostError as error:  # it goes all the same
+        log.warning("%s was not drained: %s", registration.instance.id, error)
 
 
 def _after_attempts(error: Unavailable, tried: list[str]) -> Unavailable:

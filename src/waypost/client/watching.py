@@ -312,11 +312,13 @@ class Watch:
         self._known: dict[Key, Record] = {}
         """As of the last change that was taken."""
         self._pending: deque[Change] = deque()
-        self._is_behind = True
-        """What is pending is not all that there is: the rest is the diff to the view."""
+        self._is_behind = False
+        """There was too much to keep: what is to come is the diff between what is known and the
+        view, at the time when it is asked for."""
         self._is_closed = False
         self._told = asyncio.Event()
         watched.watches.add(self)
+        self.tell(diff({}, watched.view.records, watched.view.revision))
 
     def __aiter__(self) -> Self:
         return self
