@@ -183,7 +183,7 @@ def resident() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="What the catalog costs.")
     parser.add_argument("instances", type=int, nargs="?", default=100_000)
     parser.add_argument("--services", type=int, default=0, help="one per thousand instances")
     parser.add_argument("--per-session", type=int, default=1, help="instances of a session")

@@ -88,6 +88,14 @@ def test_a_service_that_lost_nothing_since_is_not_held_to_the_common_floor() -> 
     assert history.since("busy", 1) is None
 
 
+def test_a_service_that_is_forgotten_costs_nothing() -> None:
+    history = History(changes_max=3)
+    for revision in range(1, 101):
+        add(history, change(revision, f"service-{revision}"))
+
+    assert list(history._logs) == ["service-98", "service-99", "service-100"]
+
+
 def test_a_revision_is_told_whole_or_not_at_all() -> None:
     history = History(changes_max=2)
     add(history, change(1), change(1), change(1))

@@ -114,7 +114,8 @@ def test_a_snapshot_is_the_state_at_its_revision_whatever_happens_meanwhile(
     expected = b"".join(dump(catalog))
 
     walk = dump(catalog, chunk_bytes=1)
-    later, later_expected = iter(()), b""
+    later: Iterator[bytes] = iter(())
+    later_expected = b""
     written: list[bytes] = []
     for number, count in enumerate(between):
         for _ in range(count):
@@ -216,6 +217,20 @@ def test_writing_touches_no_more_of_the_catalog_than_it_has_reached() -> None:
     assert list(capture._images) == ["service-49"]
     assert list(walk)
     assert not capture._images
+
+
+def test_orphans_are_listed_once_however_many_frames_a_service_takes() -> None:
+    feed = Feed()
+    attachment = feed.attach()
+    feed.apply(*[Register(instance(f"i-{number:04d}"), "s-1") for number in range(1_500)])
+    feed.one(Expire("s-1", attachment))
+    assert feed.catalog.orphans == 1_050
+
+    frames = [msgspec.msgpack.decode(chunk[8:]) for chunk in dump(feed.catalog, chunk_bytes=1)]
+
+    assert [len(frame[4]) for frame in frames[1:]] == [1_050, 0, 0, 0, 0]
+    assert [len(frame[5]) for frame in frames[1:]] == [256, 256, 256, 256, 26]
+    assert state(load(dump(feed.catalog))) == state(feed.catalog)
 
 
 def test_bytes_may_be_cut_anywhere() -> None:

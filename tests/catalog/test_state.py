@@ -6,8 +6,8 @@ import pytest
 from tests.catalog.feed import Feed, check_invariants, instance
 from tests.catalog.workload import batches
 
-from waypost.catalog import state
-from waypost.catalog.snapshots import digest, dump
+from waypost.catalog.history import History
+from waypost.catalog.snapshots import digest, dump, load
 from waypost.catalog.state import Catalog
 from waypost.commands import (
     Attach,
@@ -438,6 +438,18 @@ def test_a_registration_ends_the_suspicion() -> None:
     assert [change.kind for change in feed.changes] == ["changed"]
 
 
+def test_a_registration_ends_the_suspicion_though_it_says_nothing_new() -> None:
+    feed = Feed()
+    attachment = feed.attach()
+    life = feed.one(Register(instance(), "s-1", "warning", "slow"))
+    feed.one(Suspect("s-1", attachment))
+
+    feed.one(Register(instance(incarnation=life), "s-1", "warning", "slow"))
+
+    assert not feed.record().suspect
+    assert [change.kind for change in feed.changes] == ["changed"]
+
+
 def test_a_health_that_is_reported_does_not_end_the_suspicion() -> None:
     feed = Feed()
     attachment = feed.attach()
@@ -493,8 +505,8 @@ def test_a_session_knows_what_it_holds_through_any_number_of_changes() -> None:
     feed.attach("s-1")
     feed.attach("s-2")
     for round_number in range(100):
-        for session in ("s-1", "s-2"):
-            feed.one(Register(instance(f"i-{round_number % 7}"), session))
+        for each in ("s-1", "s-2"):
+            feed.one(Register(instance(f"i-{round_number % 7}"), each))
         if round_number % 3 == 0:
             feed.one(Register(instance(f"i-{round_number % 7}"), "s-1"))
         if round_number % 5 == 0:
@@ -670,6 +682,21 @@ def test_a_reason_that_says_more_than_the_lease_is_kept_on_an_orphan() -> None:
     assert feed.record("i-0006").why == "lease expired"
 
 
+def test_a_sweep_tells_services_by_name_on_every_replica() -> None:
+    feed = Feed()
+    for service in ("orders", "carts"):
+        attachment = feed.attach("s-1")
+        feed.apply(*[Register(instance(f"i-{number}", service), "s-1") for number in range(10)])
+        feed.one(Expire("s-1", attachment))
+    restored = load(dump(feed.catalog))
+
+    feed.one(Sweep(), later_ms=60_000)
+
+    assert list(feed.last.changed) == ["carts", "orders"]
+    again = restored.apply(restored.revision + 1, feed.log[-1])
+    assert list(again.changed) == ["carts", "orders"]
+
+
 def test_a_sweep_of_nothing_does_nothing() -> None:
     feed = Feed()
 
@@ -742,7 +769,7 @@ def test_changes_are_told_in_the_order_in_which_they_happened() -> None:
 
 
 def test_a_quiet_service_is_known_to_be_unchanged_however_short_the_history() -> None:
-    feed = Feed(Catalog(state.History(changes_max=1)))
+    feed = Feed(Catalog(History(changes_max=1)))
     feed.one(Register(instance("i-1", "quiet")))
     for number in range(10):
         feed.one(Register(instance(f"i-{number}")))
@@ -794,6 +821,16 @@ def test_what_instances_have_in_common_is_kept_once() -> None:
         assert a.tags is other.tags
         assert a.meta is other.meta
         assert a.ports is other.ports
+
+
+def test_a_refresh_keeps_the_id_that_is_known() -> None:
+    feed = Feed()
+    life = feed.one(Register(instance()))
+
+    feed.one(Register(instance(incarnation=life, port=9)))
+
+    known = list(feed.catalog.service("orders") or ())
+    assert feed.record().instance.id is known[0]
 
 
 def test_what_is_shared_never_changes_the_kind_of_a_value() -> None:
