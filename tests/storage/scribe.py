@@ -16,8 +16,13 @@ CLUSTER, NODE = 0xC1, 1
 class State(msgspec.Struct, frozen=True):
     """What a restart has to bring back: the frames of the log, and what was promised."""
 
-    frames: tuple[bytes, ...] = ()
+    entries: tuple[Entry, ...] = ()
     hard: Hard = Hard()
+
+    @property
+    def frames(self) -> tuple[bytes, ...]:
+        """What stands on disk."""
+        return tuple(entry.frame for entry in self.entries)
 
 
 class Scribe:
@@ -48,11 +53,15 @@ class Scribe:
 
     def snapshot(self, index: int) -> tuple[Snap, Write]:
         """Mark a snapshot that is durable."""
-        entry = self.log[index - 1]
-        snap = Snap(index, entry.ballot, entry.kind, entry.chain)
+        snap = self.snap(index)
         self.seq += 1
         self._note()
         return snap, Write(self.seq, snap=snap)
+
+    def snap(self, index: int) -> Snap:
+        """The identity of a snapshot."""
+        entry = self.log[index - 1]
+        return Snap(index, entry.ballot, entry.kind, entry.chain)
 
     def restart(self, boot: Boot) -> None:
         """Go on after a recovery: what was not recovered never happened."""
@@ -60,7 +69,7 @@ class Scribe:
         self.hard = boot.hard
         self.round = max(self.round, self.hard.promised.round) + 1
         self.seq = 0
-        self.states = [State(tuple(entry.frame for entry in self.log), self.hard)]
+        self.states = [State(tuple(self.log), self.hard)]
 
     def _write(
         self, payloads: tuple[bytes, ...], truncate: int | None, sync: bool, hard: bool
@@ -81,7 +90,7 @@ class Scribe:
         return Write(self.seq, self.hard if hard else None, truncate, tuple(entries), sync=sync)
 
     def _note(self) -> None:
-        self.states.append(State(tuple(entry.frame for entry in self.log), self.hard))
+        self.states.append(State(tuple(self.log), self.hard))
 
 
 def ids(seed: int = 0) -> Callable[[], int]:

@@ -132,6 +132,11 @@ class SimDisk:
         self._faults.clear()
         self._calls_left = None
 
+    @property
+    def open_files(self) -> int:
+        """How many handles are out."""
+        return len(self._open)
+
     def peek(self, name: str) -> bytes:
         """All bytes of a file, as reads see them."""
         inode = self._inodes[name]
