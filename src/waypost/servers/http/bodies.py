@@ -11,11 +11,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from waypost.catalog.state import INCARNATION_MAX
 from waypost.errors import Invalid
 from waypost.model import (
     HOST_CHARS_MAX,
     META_PAIRS_MAX,
     META_VALUE_CHARS_MAX,
+    NAME_CHARS_MAX,
     NAMED_PORTS_MAX,
     TAGS_MAX,
     TEXT_CHARS_MAX,
@@ -42,8 +44,8 @@ from waypost.wire import InstanceView
 BATCH_ITEMS_MAX: Final = 1000
 DRAIN_S_DEFAULT: Final = 10.0
 DRAIN_S_MAX: Final = 300.0
-_INCARNATION_MAX: Final = (1 << 63) - 1
 
+_PRINTABLE: Final = r"[^\x00-\x1f\x7f-\xa0]"
 _LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 SERVICE_SCHEMA: Final[Mapping[str, Any]] = {"type": "string", "pattern": f"^({_LABEL}/)?{_LABEL}$"}
 ID_SCHEMA: Final[Mapping[str, Any]] = {
@@ -65,38 +67,22 @@ Host = Annotated[
 ]
 Port = Annotated[int, _told("What the service listens on.", minimum=1, maximum=65_535)]
 Weight = Annotated[
-    float | None,
-    _told(
-        "Share of the traffic relative to its siblings; 0 drains it, null is unknown.",
-        anyOf=[{"type": "number", "minimum": 0, "maximum": WEIGHT_MAX}, {"type": "null"}],
-    ),
+    Annotated[float, Meta(extra_json_schema={"minimum": 0, "maximum": WEIGHT_MAX})] | None,
+    _told("Share of the traffic relative to its siblings; 0 drains it, null is unknown."),
 ]
-Text = Annotated[str, Meta(extra_json_schema={"pattern": f"^[ -~]{{0,{TEXT_CHARS_MAX}}}$"})]
-Tags = Annotated[
-    tuple[str, ...],
-    _told(
-        "What queries filter by.",
-        maxItems=TAGS_MAX,
-        items={"type": "string", "pattern": f"^[ -~]{{1,{TEXT_CHARS_MAX}}}$"},
-    ),
-]
-Meta_ = Annotated[
-    dict[str, str],
-    _told(
-        "Whatever else consumers should know.",
-        maxProperties=META_PAIRS_MAX,
-        propertyNames={"pattern": f"^[ -~]{{1,{TEXT_CHARS_MAX}}}$"},
-        additionalProperties={"type": "string", "maxLength": META_VALUE_CHARS_MAX},
-    ),
+Text = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_PRINTABLE}{{0,{TEXT_CHARS_MAX}}}$"})]
+Key = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_PRINTABLE}{{1,{TEXT_CHARS_MAX}}}$"})]
+Tags = Annotated[tuple[Key, ...], _told("What queries filter by.", maxItems=TAGS_MAX)]
+Pairs = Annotated[
+    dict[Key, Annotated[str, Meta(extra_json_schema={"maxLength": META_VALUE_CHARS_MAX})]],
+    _told("Whatever else consumers should know.", maxProperties=META_PAIRS_MAX),
 ]
 Ports = Annotated[
-    dict[str, int],
-    _told(
-        "Further ports by name.",
-        maxProperties=NAMED_PORTS_MAX,
-        propertyNames={"minLength": 1, "maxLength": 63},
-        additionalProperties={"type": "integer", "minimum": 1, "maximum": 65_535},
-    ),
+    dict[
+        Annotated[str, Meta(extra_json_schema={"pattern": f"^.{{1,{NAME_CHARS_MAX}}}$"})],
+        Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 65_535})],
+    ],
+    _told("Further ports by name.", maxProperties=NAMED_PORTS_MAX),
 ]
 Ttl = Annotated[
     float,
@@ -113,7 +99,7 @@ Incarnation = Annotated[
     _told(
         "Which life of this id is meant; 0 for whichever it is.",
         minimum=0,
-        maximum=_INCARNATION_MAX,
+        maximum=INCARNATION_MAX,
     ),
 ]
 Why = Annotated[str, _told("The reason, for people.", maxLength=WHY_CHARS_MAX)]
@@ -136,7 +122,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     zone: Text = ""
     version: Text = ""
     tags: Tags = ()
-    meta: Meta_ = {}
+    meta: Pairs = {}
     ports: Ports = {}
     ttl: Ttl = TTL_MS_DEFAULT / 1000
     health: Health = "passing"
@@ -380,9 +366,9 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 
 def check_incarnation(incarnation: int) -> None:
     """Raise ``Invalid`` unless it may be an incarnation."""
-    if not 0 <= incarnation <= _INCARNATION_MAX:
+    if not 0 <= incarnation <= INCARNATION_MAX:
         raise Invalid(
-            f"incarnation: {incarnation} is outside 0 to {_INCARNATION_MAX}: give the one that the "
+            f"incarnation: {incarnation} is outside 0 to {INCARNATION_MAX}: give the one that the "
             "registration yielded, or leave it out",
             field="incarnation",
         )

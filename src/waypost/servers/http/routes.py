@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 import msgspec
 from starlette.responses import Response
 
+from waypost.catalog.state import INCARNATION_MAX
 from waypost.errors import UnknownInstance, UnknownService, WaypostError
 from waypost.model import HealthFilter, Query, check_service
 from waypost.servers.http.bodies import (
@@ -279,7 +280,8 @@ def _json(
 
 
 _INSTANCE: Final = f"{SERVICES_PATH}/{{service}}/instances/{{id}}"
-_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_REVISION: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_INCARNATION: Final = {"type": "integer", "minimum": 0, "maximum": INCARNATION_MAX}
 
 OPERATIONS: Final = (
     Operation(
@@ -330,7 +332,7 @@ OPERATIONS: Final = (
         path=_INSTANCE,
         handler=deregister,
         summary="Remove an instance",
-        parameters=(Parameter("incarnation", "Remove only this life of it.", _NUMBER),),
+        parameters=(Parameter("incarnation", "Remove only this life of it.", _INCARNATION),),
         answers={200: Done},
     ),
     Operation(
@@ -372,7 +374,7 @@ OPERATIONS: Final = (
         summary="Follow services as server-sent events",
         parameters=(
             Parameter("service", "A service to follow; none follows all.", is_repeatable=True),
-            Parameter("since", "Tell what changed after this revision.", _NUMBER),
+            Parameter("since", "Tell what changed after this revision.", _REVISION),
         ),
         answers={200: "text/event-stream"},
     ),
