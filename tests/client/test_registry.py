@@ -28,9 +28,9 @@ def address() -> Iterator[str]:
     thread.stop()
 
 
-def using(address: str, test: Callable[[Registry], Awaitable[None]]) -> None:
+def using(address: str, test: Callable[[Registry], Awaitable[None]], *, timeout: float = 5) -> None:
     async def run() -> None:
-        async with waypost.connect(address, cache_dir=None) as registry:
+        async with waypost.connect(address, cache_dir=None, timeout=timeout) as registry:
             await test(registry)
 
     asyncio.run(run())
@@ -325,7 +325,7 @@ def test_an_answer_is_never_older_than_what_this_client_has_seen(address: str) -
         with pytest.raises(TooStale, match="tried"):
             await registry.resolve("r17", max_stale=60)
 
-    using(address, test)
+    using(address, test, timeout=0.3)
 
 
 def test_deregistering_what_is_not_there_is_refused(address: str) -> None:

@@ -324,7 +324,8 @@ class Connection(asyncio.Protocol):
     # Ending, continued
 
     def _close_if_retired(self) -> None:
-        if self._is_retiring and not (self._asked or self._written or self._unwritten):
+        is_owed = not all(future.done() for future in self._asked.values())
+        if self._is_retiring and not (is_owed or self._written or self._unwritten):
             self.close("another node took over")
 
     def _gone(self) -> Unavailable:

@@ -1,0 +1,325 @@
+"""Registrations stay registered whatever a node does; here it does it on demand."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from tests.client.scripted import Peer, ScriptedNode, attaches, registers_all, scripted
+
+import waypost
+from waypost import wire
+from waypost.client.registry import Registry
+from waypost.commands import Deregister, Refused, Register
+from waypost.errors import Overloaded, TimedOut, Unavailable
+
+Test = Callable[[Registry, list[ScriptedNode]], Coroutine[Any, Any, None]]
+
+
+def providing(test: Test, *, nodes: int = 1, timeout: float = 5.0) -> None:
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            started = [await stack.enter_async_context(scripted()) for _ in range(nodes)]
+            for node in started:
+                node.answers[wire.ATTACH] = attaches
+                node.answers[wire.DETACH] = attaches
+                node.answers[wire.WRITE] = registers_all
+            addresses = ",".join(str(node.address) for node in started)
+            async with waypost.connect(addresses, cache_dir=None, timeout=timeout) as registry:
+                await test(registry, started)
+
+    asyncio.run(run())
+
+
+async def next_write(node: ScriptedNode) -> list[Any]:
+    return list(wire.decode_write((await node.expect(wire.WRITE))[1]))
+
+
+def refuse(*outcomes: Refused) -> Callable[[Peer, int, bytes], None]:
+    def answer(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = registers_all
+        peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(1, list(outcomes)))
+
+    return answer
+
+
+def test_the_session_is_attached_before_anything_is_registered_under_it() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=1, ttl=4, grace=1)
+
+        await nodes[0].expect(wire.HELLO)
+        kind, _, body = await nodes[0].heard.get()
+        assert kind == wire.ATTACH
+        attach = wire.decode_attach(body)
+        assert (attach.ttl_ms, attach.grace_ms) == (4000, 1000)
+        assert len(attach.session) == 22
+        (register,) = await next_write(nodes[0])
+        assert register.session == attach.session
+
+    providing(test)
+
+
+def test_who_only_watches_attaches_no_session() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        registry.watch("orders")
+        await registry._link.connected()
+        await nodes[0].expect(wire.HELLO)
+
+        assert (await nodes[0].heard.get())[0] == wire.WATCH
+
+    providing(test)
+
+
+def test_registrations_of_one_turn_travel_in_one_write() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await asyncio.gather(*(registry.register("orders", port=p) for p in range(1, 51)))
+
+        assert len(await next_write(nodes[0])) == 50
+
+    providing(test)
+
+
+def test_a_reconnect_registers_everything_again_in_one_write_under_the_same_session() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        held = [await registry.register("orders", port=p) for p in (1, 2, 3)]
+        session = wire.decode_attach((await nodes[0].expect(wire.ATTACH))[1]).session
+        for _ in held:
+            await next_write(nodes[0])
+
+        nodes[0].peer.close()
+
+        assert wire.decode_attach((await nodes[0].expect(wire.ATTACH))[1]).session == session
+        again = await next_write(nodes[0])
+        assert [command.instance for command in again] == [one.instance for one in held]
+        assert {command.instance.incarnation for command in again} == {7}
+
+    providing(test)
+
+
+def test_a_write_that_was_under_way_when_the_connection_broke_is_said_again() -> None:
+    def break_off(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = registers_all
+        peer.close()
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = break_off
+
+        registration = await registry.register("orders", port=1)
+
+        assert registration.state == "registered"
+        assert len(nodes[0].peers) == 2
+
+    providing(test)
+
+
+def test_a_session_that_the_registry_forgot_is_attached_again() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        registration = await registry.register("orders", port=1)
+        await nodes[0].expect(wire.WRITE)
+        nodes[0].answers[wire.WRITE] = refuse(Refused("unknown-session", "it ended"))
+
+        await registration.set_health("warning")
+
+        await nodes[0].expect(wire.WRITE)
+        await nodes[0].expect(wire.ATTACH)
+        (register,) = await next_write(nodes[0])
+        assert register.health == "warning"
+
+    providing(test)
+
+
+def test_a_registration_that_is_superseded_while_away_stands_down_and_the_others_stay() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        first = await registry.register("orders", port=1)
+        second = await registry.register("orders", port=2)
+
+        def supersede(peer: Peer, frame_id: int, body: bytes) -> None:
+            peer.node.answers[wire.WRITE] = registers_all
+            outcomes = wire.Outcomes(9, [Refused("superseded", "a newer life"), 8])
+            peer.send(wire.OUTCOMES, frame_id, outcomes)
+
+        nodes[0].answers[wire.WRITE] = supersede
+        nodes[0].peer.close()
+        error = await first.ended()
+
+        assert isinstance(error, waypost.Superseded)
+        assert first.state == "superseded"
+        assert second.state == "registered"
+        while not nodes[0].heard.empty():
+            nodes[0].heard.get_nowait()
+        nodes[0].peer.close()
+        assert [command.instance.port for command in await next_write(nodes[0])] == [2]
+
+    providing(test)
+
+
+def test_a_registry_that_cannot_write_now_is_asked_again_until_it_can() -> None:
+    def fail_once(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = registers_all
+        peer.fault(frame_id, "unavailable", "no leader")
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = fail_once
+
+        registration = await registry.register("orders", port=1)
+
+        assert registration.state == "registered"
+
+    providing(test)
+
+
+def test_a_refusal_that_lasts_is_raised_with_the_number_of_attempts() -> None:
+    def overloaded(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.fault(frame_id, "overloaded", "too many", retry_after=0.05)
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = overloaded
+
+        with pytest.raises(Overloaded, match=r"too many \(tried \d+ times"):
+            await registry.register("orders", port=1)
+
+    providing(test, timeout=0.3)
+
+
+def test_a_registration_that_was_given_up_does_not_appear_afterwards() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        del nodes[0].answers[wire.WRITE]  # taken, and never answered
+
+        with pytest.raises(TimedOut):
+            await registry.register("orders", port=1, id="one")
+        nodes[0].answers[wire.WRITE] = registers_all
+        nodes[0].peer.close()
+        await next_write(nodes[0])
+
+        assert await next_write(nodes[0]) == [Deregister("orders", "one")]
+
+    providing(test, timeout=0.2)
+
+
+def test_a_node_that_cannot_write_is_left_for_one_that_can() -> None:
+    def no_leader(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.fault(frame_id, "unavailable", "cut off from the majority")
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        connection = await registry._link.connected()
+        here = next(node for node in nodes if node.address == connection.address)
+        there = next(node for node in nodes if node is not here)
+        here.answers[wire.WRITE] = no_leader
+
+        registration = await registry.register("orders", port=1)
+
+        assert registration.state == "registered"
+        assert len(await next_write(there)) == 1
+
+    providing(test, nodes=2)
+
+
+def test_a_node_that_is_going_hands_the_session_over_before_its_connection_ends() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=1)
+        here, there = sorted(nodes, key=lambda node: not node.peers)
+        session = wire.decode_attach((await here.expect(wire.ATTACH))[1]).session
+
+        here.peer.send(wire.GOING, 0)
+
+        assert wire.decode_attach((await there.expect(wire.ATTACH))[1]).session == session
+        (register,) = await next_write(there)
+        assert isinstance(register, Register)
+        assert register.instance.incarnation == 7
+
+    providing(test, nodes=2)
+
+
+def test_closing_ends_the_session_before_the_connection() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=1)
+        session = wire.decode_attach((await nodes[0].expect(wire.ATTACH))[1]).session
+
+        await registry.close()
+
+        assert wire.decode_text((await nodes[0].expect(wire.DETACH))[1]) == session
+
+    providing(test)
+
+
+def test_leaving_while_no_registry_answers_is_caught_up_with_on_the_next_connection() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=2, id="stays")
+        async with registry.register("orders", port=1, id="goes"):
+            nodes[0].answers.pop(wire.HELLO)
+            nodes[0].peer.close()
+            while registry._link.connection is not None:
+                await asyncio.sleep(0)
+
+        nodes[0].answers[wire.HELLO] = ScriptedNode.welcome
+        while True:
+            commands = await next_write(nodes[0])
+            if len(commands) == 2:
+                break
+        assert [type(command) for command in commands] == [Register, Deregister]
+        assert commands[1] == Deregister("orders", "goes", 7)
+
+    providing(test)
+
+
+def test_a_shorter_lease_is_told_at_once_to_the_session_that_is_open() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        leases = []
+        for ttl, grace in ((10, 2), (20, 3), (5, 2), (0, 0), (7, 0)):
+            await registry.register("orders", port=1, ttl=ttl, grace=grace)
+        while not nodes[0].heard.empty():
+            kind, _, body = nodes[0].heard.get_nowait()
+            if kind == wire.ATTACH:
+                attach = wire.decode_attach(body)
+                leases.append((attach.ttl_ms, attach.grace_ms))
+
+        assert leases == [(10_000, 2000), (5000, 2000), (5000, 0)]
+
+    providing(test)
+
+
+def test_a_permanent_instance_needs_no_session() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=1, ttl=0)
+
+        await nodes[0].expect(wire.HELLO)
+        kind, _, body = await nodes[0].heard.get()
+        assert kind == wire.WRITE
+        assert wire.decode_write(body)[0].session == ""  # type: ignore[union-attr]
+
+    providing(test)
+
+
+def test_reads_are_asked_again_elsewhere() -> None:
+    def no_leader(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.fault(frame_id, "unavailable", "cut off from the majority")
+
+    def nothing_there(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.send(wire.RESOLVED, frame_id, wire.Resolved(3, 0, "follower", False, []))
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        connection = await registry._link.connected()
+        for node in nodes:
+            is_here = node.address == connection.address
+            node.answers[wire.RESOLVE] = no_leader if is_here else nothing_there
+
+        answer = await registry.resolve("orders")
+
+        assert (answer.revision, answer.source) == (3, "follower")
+        assert registry._link.connection is connection
+
+    providing(test, nodes=2)
+
+
+def test_reads_that_fail_everywhere_tell_what_was_tried() -> None:
+    def no_leader(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.fault(frame_id, "unavailable", "no leader")
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.RESOLVE] = no_leader
+
+        with pytest.raises(Unavailable, match=r"no leader.*\(tried \d+ times"):
+            await registry.resolve("orders", max_stale=1)
+
+    providing(test, timeout=0.3)
