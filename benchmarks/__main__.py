@@ -1,18 +1,17 @@
 """``python -m benchmarks [NAME …]``: run all benchmarks, or those named.
 
     etcd    the same work here and on etcd, side by side (needs etcd, wrk: Debian etcd-server, wrk)
-    crash   from the SIGKILL of a provider to a consumer's view without it
-    watch   one change to a thousand watchers
+    crash   from the SIGKILL of a provider to a consumer's view without it; a change to a thousand
+            watchers; a hundred SIGKILLs of the registry under load
     scale   a million instances on one node
-    pick    the policies, by the size of the service
-    micro   the log, the catalog
+    micro   the policies, the catalog and the log, each alone
 """
 
 import importlib
 import sys
 import time
 
-NAMES = ("etcd", "crash", "watch", "scale", "pick", "micro")
+NAMES = ("etcd", "crash", "scale", "micro")
 
 
 def main() -> int:

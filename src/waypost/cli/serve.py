@@ -12,6 +12,7 @@ import gc
 import ipaddress
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -136,7 +137,7 @@ async def _run(standalone: "Standalone", data_dir: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     await standalone.start()
-    _tune_gc()
+    tune_gc()
     _say_ready(standalone, data_dir)
     await stopping.wait()
     try:
@@ -148,7 +149,8 @@ async def _run(standalone: "Standalone", data_dir: str) -> int:
     return exits.OK
 
 
-def _tune_gc() -> None:
+def tune_gc() -> None:
+    """Set the collector up for a process whose data lives long and has no cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_YOUNG, _GC_MIDDLE, _GC_OLD)
@@ -247,6 +249,6 @@ def _die(error: BaseException) -> None:
     """End this process at once, whatever else it is doing: the disk cannot be relied on."""
     line = f"waypost: the registry ends: {error}: mend the disk, and start it again\n"
     with contextlib.suppress(OSError):
-        os.set_blocking(2, False)  # a full pipe must not keep it alive
-        os.write(2, line.encode())
+        if select.select([], [2], [], 0)[1]:  # a full pipe must not keep it alive
+            os.write(2, line.encode())
     os._exit(exits.DISK_FAILED)

@@ -127,7 +127,7 @@ class Node:
     def offer(self, part: bytes, commands: list[Command], owner: Owner, ticket: int) -> None:
         """Take a write on; ``owner`` hears of it.  ``part`` decodes to ``commands``."""
         self.replica.offer(part, commands, owner, ticket)
-        if not self._is_flush_due and not self._the_engine.is_busy:
+        if not self._is_flush_due and not self.engine.is_busy:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -215,7 +215,7 @@ class Node:
         token = self._last_barrier
         future: asyncio.Future[None] = self._loop.create_future()
         self._barriers[token] = future
-        self._the_engine.barrier(-token)
+        self.engine.barrier(-token)
         await future
 
     def caught_up(self, token: int) -> None:
@@ -299,7 +299,7 @@ class Node:
 
     def status(self) -> NodeStatus:
         """How this node is."""
-        engine = self._the_engine.status
+        engine = self.engine.status
         return NodeStatus(
             node=self.name,
             version=__version__,
@@ -352,7 +352,8 @@ class Node:
         ]
 
     @property
-    def _the_engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The log under this node; raises ``ReadOnly`` until it is there."""
         if self._engine is None:
             raise ReadOnly("the node is starting: try again in a moment")
         return self._engine
