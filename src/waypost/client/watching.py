@@ -185,6 +185,7 @@ class Watching:
 
     def close(self) -> None:
         """End every watch; whoever waits for a change hears that there will be none."""
+        self._settle()
         self.disconnected()
         for watched in self._watched.values():
             for watch in list(watched.watches):
@@ -227,15 +228,16 @@ class Watching:
         self._tell(watched, told)
 
     def _tell(self, watched: Watched, told: list[Change]) -> None:
+        if told:
+            watched.saved_at = 0.0
+        # Scheduled before anybody is woken: who hears of a change finds it in every view.
+        if not self._unsettled:
+            self._loop.call_soon(self._settle)
+        self._unsettled.setdefault(watched, None)
         for watch in list(watched.watches):
             watch.tell(told)
         watched.changed.set()
         watched.changed.clear()
-        if not self._unsettled:
-            self._loop.call_soon(self._settle)
-        self._unsettled.setdefault(watched, None)
-        if told:
-            watched.saved_at = 0.0
 
     def _settle(self) -> None:
         """Once per turn: let the followers take what changed, save it, and confirm it."""
@@ -382,17 +384,18 @@ class Watch:
         self._told.set()
 
     async def _fill(self) -> None:
+        view = self._watched.view
         while not self._pending and not self._is_closed:
             if self._watched.error is not None:
                 raise self._watched.error
-            await self.ready()
-            if self._is_behind:
+            if view.source is None:
+                await self.ready()
+            elif self._is_behind:
                 self._is_behind = False
-                view = self._watched.view
                 self._pending.extend(diff(self._known, view.records, view.revision))
-                continue
-            self._told.clear()
-            await self._told.wait()
+            else:
+                self._told.clear()
+                await self._told.wait()
 
     def _pop(self) -> Change:
         change = self._pending.popleft()
