@@ -341,7 +341,7 @@ class BlockingRegistration:
         return self._driver
 
 
-class _Lazy(Generic[_H]):
+class _Living(Generic[_H]):
     """Something that lives on a registry's driver; begun anew on each driver, as after a fork."""
 
     def __init__(
@@ -350,6 +350,7 @@ class _Lazy(Generic[_H]):
         self._registry = registry
         self._begin = begin
         self._live: tuple[_Driver, _H] | None = None
+        self.live()
 
     def live(self) -> tuple[_Driver, _H]:
         """The thing, and the driver that it lives on."""
@@ -359,7 +360,7 @@ class _Lazy(Generic[_H]):
         return self._live
 
 
-class BlockingService(_Lazy[Service]):
+class BlockingService(_Living[Service]):
     """The instances of a service, as this process knows them now: see ``Service``."""
 
     def ready(self) -> None:
@@ -450,7 +451,7 @@ class BlockingCall:
         self._begun.service.end(self._begun, went_well(error))
 
 
-class BlockingWatch(_Lazy[Watch]):
+class BlockingWatch(_Living[Watch]):
     """Every change of a service, for ``for``: see ``Watch``.  Iterate over it in one thread.
 
     In a forked child it starts again, with what is there.
@@ -459,9 +460,9 @@ class BlockingWatch(_Lazy[Watch]):
     def __init__(
         self, registry: BlockingRegistry, begin: Callable[[Registry], Coroutine[Any, Any, Watch]]
     ) -> None:
-        super().__init__(registry, begin)
         self._taken: deque[Change] = deque()
         self._is_closed = False
+        super().__init__(registry, begin)
 
     def __iter__(self) -> Self:
         return self
