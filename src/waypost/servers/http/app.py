@@ -28,7 +28,7 @@ from waypost.servers.http.requests import (
     check_origin,
     read_body,
 )
-from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH, etag
+from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH, etag, service_answer
 from waypost.servers.http.streams import EventStream
 
 _OF_SERVICES: Final = SERVICES_PATH + "/"
@@ -80,12 +80,8 @@ class App:
             status, body = 304, b""
         else:
             status = 200
-            body = b'{"service":"%b","revision":%d,"age_ms":%d,"source":"%b","instances":%b}' % (
-                service.encode(),
-                registry.revision,
-                registry.age_ms,
-                registry.source.encode(),
-                instances,
+            body = service_answer(
+                service, registry.revision, registry.age_ms, registry.source, instances
             )
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

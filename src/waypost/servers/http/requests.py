@@ -183,4 +183,4 @@ def _too_large(size: int) -> BodyTooLarge:
 
 def listed(names: Collection[object]) -> str:
     """Names for a message."""
-    return ", ".join(map(str, names))
+    return ", ".join(map(str, names)) or "none"

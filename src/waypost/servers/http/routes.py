@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from waypost.catalog.state import INCARNATION_MAX
 from waypost.errors import UnknownInstance, UnknownService, WaypostError
-from waypost.model import HealthFilter, Query, check_service
+from waypost.model import HealthFilter, Query, Revision, Source, check_service
 from waypost.servers.http.bodies import (
     Alive,
     Batch,
@@ -191,14 +191,30 @@ async def resolve(call: Call, body: None) -> Response:  # noqa: ARG001
         raise UnknownService(
             f"no instance of {call.service!r} is registered: check the name, or register one"
         )
-    instances = [instance_view(record) for record in resolved.records]
-    tag = etag(_encode(instances))
-    if call.request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers={"etag": tag})
-    answer = ServiceAnswer(
-        call.service, resolved.revision, resolved.age_ms, resolved.source, instances
+    instances = _encode([instance_view(record) for record in resolved.records])
+    headers = {"etag": etag(instances)}
+    if call.request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(
+        service_answer(
+            call.service, resolved.revision, resolved.age_ms, resolved.source, instances
+        ),
+        headers=headers,
+        media_type="application/json",
     )
-    return _json(answer, headers={"etag": tag})
+
+
+def service_answer(
+    service: str, revision: Revision, age_ms: int, source: Source, instances: bytes
+) -> bytes:
+    """Write a ``ServiceAnswer`` around instances that are encoded already."""
+    return b'{"service":"%b","revision":%d,"age_ms":%d,"source":"%b","instances":%b}' % (
+        service.encode(),  # a name that has passed the check has nothing to escape
+        revision,
+        age_ms,
+        source.encode(),
+        instances,
+    )
 
 
 def etag(instances: bytes) -> str:
@@ -223,7 +239,7 @@ async def watch(call: Call, body: None) -> EventStream:  # noqa: ARG001
     # own, and no single id from which all of them could resume.
     alone = next(iter(services)) if len(services) == 1 else ""
     items = call.registry.watch(alone, since)
-    return EventStream(streams, items, await anext(items), services)
+    return EventStream(streams, items, await anext(items), frozenset() if alone else services)
 
 
 # The node
@@ -273,10 +289,8 @@ async def page(call: Call, body: None) -> Response:  # noqa: ARG001
     return Response(_PAGE, headers=headers, media_type="text/html; charset=utf-8")
 
 
-def _json(
-    answer: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    return Response(_encode(answer), status, headers, "application/json")
+def _json(answer: msgspec.Struct, status: int = 200) -> Response:
+    return Response(_encode(answer), status, media_type="application/json")
 
 
 _INSTANCE: Final = f"{SERVICES_PATH}/{{service}}/instances/{{id}}"

@@ -43,6 +43,13 @@ class Streams:
     def __init__(self) -> None:
         self.open = 0
         self.closing = asyncio.Event()
+        self._latest: tuple[list[Change], bytes] = ([], b"")
+
+    def encoded(self, revision: Revision, changes: list[Change]) -> bytes:
+        """What changed, as events: encoded once for all streams that are told the same."""
+        if changes is not self._latest[0]:
+            self._latest = (changes, b"".join(_changes(revision, changes)))
+        return self._latest[1]
 
     def admit(self) -> None:
         """Raise ``Overloaded`` unless one more may begin."""
@@ -66,6 +73,7 @@ class EventStream:
         first: FeedItem,
         services: Collection[str],
     ) -> None:
+        """Begin with ``first``; with ``services``, tell of these only."""
         self._streams = streams
         self._items = items
         self._first = first
@@ -117,7 +125,10 @@ class EventStream:
         if isinstance(item, Snapshot):
             yield from _snapshot(item.revision, self._wanted(item.records))
         elif isinstance(item, Changes):
-            yield from _changes(item.revision, self._wanted_of(item.changes))
+            if self._services:
+                yield from _changes(item.revision, self._wanted_of(item.changes))
+            else:
+                yield self._streams.encoded(item.revision, item.changes)
         else:
             yield _bookmark(item)
 
@@ -127,8 +138,6 @@ class EventStream:
         return [record for record in records if record.instance.service in self._services]
 
     def _wanted_of(self, changes: list[Change]) -> list[Change]:
-        if not self._services:
-            return changes
         return [c for c in changes if c.record.instance.service in self._services]
 
 
