@@ -203,8 +203,9 @@ def check_instance(instance: Instance) -> None:
             "when it is unknown",
             field="weight",
         )
-    if instance.zone or instance.version:
+    if instance.zone:
         _check_text("zone", instance.zone)
+    if instance.version:
         _check_text("version", instance.version)
     if instance.tags:
         _check_tags(instance.tags)
@@ -239,6 +240,10 @@ def check_why(why: str) -> None:
         )
 
 
+# What many instances have in common is checked once: these run for every registration.
+
+
+@lru_cache(maxsize=4096)
 def _check_text(field: str, text: str) -> None:
     if len(text) > TEXT_CHARS_MAX or not text.isprintable():
         raise Invalid(
@@ -247,6 +252,7 @@ def _check_text(field: str, text: str) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
 def _check_tags(tags: tuple[str, ...]) -> None:
     if len(tags) > TAGS_MAX:
         raise Invalid(
@@ -269,17 +275,22 @@ def _check_meta(meta: Mapping[str, str]) -> None:
             field="meta",
         )
     for key, value in meta.items():
-        if not key or len(key) > TEXT_CHARS_MAX or not key.isprintable():
-            raise Invalid(
-                f"meta: key {_shown(key)} must be 1 to {TEXT_CHARS_MAX} printable characters",
-                field="meta",
-            )
+        _check_key(key)
         if len(value) > META_VALUE_CHARS_MAX:
             raise Invalid(
                 f"meta: the value of {_shown(key)} has {len(value)} characters, at most "
                 f"{META_VALUE_CHARS_MAX}",
                 field="meta",
             )
+
+
+@lru_cache(maxsize=4096)
+def _check_key(key: str) -> None:
+    if not key or len(key) > TEXT_CHARS_MAX or not key.isprintable():
+        raise Invalid(
+            f"meta: key {_shown(key)} must be 1 to {TEXT_CHARS_MAX} printable characters",
+            field="meta",
+        )
 
 
 def _check_ports(ports: Mapping[str, int]) -> None:
