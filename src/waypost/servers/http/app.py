@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from waypost.errors import Invalid, WaypostError
 from waypost.node.registry import Registry
 from waypost.servers.http.decoding import decode
+from waypost.servers.http.handlers import etag, service_answer
 from waypost.servers.http.openapi import document
 from waypost.servers.http.operations import Call, Door, Operation
 from waypost.servers.http.problems import UnknownRoute, WrongMethod, problem_response
@@ -28,7 +29,7 @@ from waypost.servers.http.requests import (
     check_origin,
     read_body,
 )
-from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH, etag, service_answer
+from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH
 from waypost.servers.http.streams import EventStream
 
 _OF_SERVICES: Final = SERVICES_PATH + "/"

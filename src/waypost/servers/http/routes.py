@@ -1,298 +1,31 @@
-"""Every operation of the API: what each does, and the table of them.
+"""The table of every operation: what is served where, and what it takes and answers.
 
-Each handler translates and decides nothing: it reads what the request says, calls one verb of the
-registry, and tells the outcome.  Refusals are raised, and become problem documents in ``app``.
+Requests are routed by it and ``/openapi.json`` is made from it.
 """
 
-import asyncio
-from collections.abc import Coroutine
-from importlib import resources
-from typing import Any, Final, get_args
-
-import msgspec
-from starlette.responses import Response
+from typing import Final
 
 from waypost.catalog.state import INCARNATION_MAX
-from waypost.errors import UnknownInstance, UnknownService, WaypostError
-from waypost.model import HealthFilter, Query, Revision, Source, check_service
+from waypost.servers.http import handlers
 from waypost.servers.http.bodies import (
     Alive,
     Batch,
-    BatchItem,
     BatchReport,
-    BatchResult,
-    DeregisterItem,
     Done,
     DrainOrder,
     DrainReport,
     HealthReport,
     Ready,
     Registered,
-    RegisterItem,
     Registration,
-    RenewItem,
     ServiceAnswer,
     ServicesAnswer,
-    ServiceView,
-    SetHealthItem,
-    check_incarnation,
 )
-from waypost.servers.http.metrics import CONTENT_TYPE, exposition, family
-from waypost.servers.http.operations import Call, Operation, Parameter
-from waypost.servers.http.problems import NotReady, problem_of
-from waypost.servers.http.requests import read_number
-from waypost.servers.http.streams import EventStream
-from waypost.wire import Consistency, NodeStatus, Resolve, instance_view
+from waypost.servers.http.metrics import CONTENT_TYPE
+from waypost.servers.http.operations import Operation, Parameter
+from waypost.wire import NodeStatus
 
-DIAL_BACK_S: Final = 0.25
 SERVICES_PATH: Final = "/api/v1/services"
-
-_encode = msgspec.json.Encoder().encode
-_PAGE: Final = resources.files("waypost.servers.http").joinpath("page.html").read_bytes()
-_HEALTH_FILTERS: Final = ("resolvable", "any", *get_args(get_args(HealthFilter)[1]))
-_CONSISTENCIES: Final[tuple[Consistency, ...]] = ("default", "linearizable")
-
-
-# Writes
-
-
-async def register(call: Call, body: Registration) -> Response:
-    """Register an instance, or refresh it."""
-    instance = body.instance(call.service, call.id)
-    is_new = not _is_known(call)
-    done = await call.registry.register(
-        instance, ttl_ms=body.ttl_ms, health=body.health, why=body.why
-    )
-    warnings = await _dial_back(call)
-    answer = Registered(done.revision, done.incarnation, body.ttl, warnings)
-    return _json(answer, 201 if is_new else 200)
-
-
-async def renew(call: Call, body: None) -> Response:  # noqa: ARG001
-    """Keep an instance's lease."""
-    return _json(Done(await call.registry.renew(call.service, call.id)))
-
-
-async def set_health(call: Call, body: HealthReport) -> Response:
-    """Say how an instance is."""
-    body.check()
-    revision = await call.registry.set_health(
-        call.service, call.id, body.health, body.why, body.incarnation
-    )
-    return _json(Done(revision))
-
-
-async def drain(call: Call, body: DrainOrder) -> Response:
-    """Take an instance out of new picks, and wait until every watcher has seen it go."""
-    drained = await call.registry.drain(call.service, call.id, body.deadline_ms)
-    return _json(DrainReport(drained.revision, drained.watchers, drained.unseen))
-
-
-async def deregister(call: Call, body: None) -> Response:  # noqa: ARG001
-    """Remove an instance."""
-    incarnation = call.query.number("incarnation")
-    check_incarnation(incarnation)
-    return _json(Done(await call.registry.deregister(call.service, call.id, incarnation)))
-
-
-async def batch(call: Call, body: Batch) -> Response:
-    """Do many changes at once.
-
-    All are offered before the event loop turns, so they share one log entry.
-    """
-    body.check()
-    results = await asyncio.gather(*(_result(_perform(call, item)) for item in body.items))
-    revision = max((r.revision for r in results if isinstance(r.revision, int)), default=0)
-    return _json(BatchReport(revision or call.registry.revision, list(results)))
-
-
-async def _perform(call: Call, item: BatchItem) -> BatchResult:
-    registry = call.registry
-    match item:
-        case RegisterItem():
-            done = await registry.register(
-                item.instance(item.service, item.id),
-                ttl_ms=item.ttl_ms,
-                health=item.health,
-                why=item.why,
-            )
-            return BatchResult(200, done.revision, done.incarnation)
-        case RenewItem():
-            revision = await registry.renew(item.service, item.id)
-        case DeregisterItem():
-            revision = await registry.deregister(item.service, item.id, item.incarnation)
-        case SetHealthItem():
-            revision = await registry.set_health(
-                item.service, item.id, item.health, item.why, item.incarnation
-            )
-    return BatchResult(200, revision)
-
-
-async def _result(work: Coroutine[Any, Any, BatchResult]) -> BatchResult:
-    try:
-        return await work
-    except WaypostError as error:
-        problem = problem_of(error)
-        return BatchResult(problem.status, error=problem)
-
-
-def _is_known(call: Call) -> bool:
-    try:
-        call.registry.record(call.service, call.id)
-    except (UnknownService, UnknownInstance):
-        return False
-    return True
-
-
-async def _dial_back(call: Call) -> tuple[str, ...]:
-    """Warn of an address that cannot be reached from here; never takes long, never fails."""
-    client = call.request.client
-    try:
-        async with asyncio.timeout(DIAL_BACK_S):
-            verified = await call.registry.verify(
-                call.service, call.id, client.host if client is not None else ""
-            )
-    except TimeoutError:
-        return (f"the advertised address did not answer within {DIAL_BACK_S * 1000:g} ms",)
-    except WaypostError as error:  # it was removed meanwhile
-        return (error.message,)
-    return () if verified.reachable else (verified.why,)
-
-
-# Reads
-
-
-async def list_services(call: Call, body: None) -> Response:  # noqa: ARG001
-    """Every service, in numbers."""
-    listed = call.registry.services()
-    views = [ServiceView(s.service, s.instances, s.pickable, s.revision) for s in listed.services]
-    return _json(ServicesAnswer(listed.revision, listed.age_ms, listed.source, views))
-
-
-async def resolve(call: Call, body: None) -> Response:  # noqa: ARG001
-    """The instances of a service that meet every condition given."""
-    query = call.query
-    conditions = Query(
-        health=query.choice("health", _HEALTH_FILTERS, "resolvable"),
-        tags=tuple(query.all("tag")),
-        zone=query.one("zone"),
-        version=query.one("version"),
-        meta=query.pairs("meta."),
-    )
-    resolved = await call.registry.resolve(
-        Resolve(
-            call.service,
-            conditions,
-            query.choice("consistency", _CONSISTENCIES, "default"),
-            query.duration_ms("max_stale", -1),
-        )
-    )
-    if not resolved.known:
-        raise UnknownService(
-            f"no instance of {call.service!r} is registered: check the name, or register one"
-        )
-    instances = _encode([instance_view(record) for record in resolved.records])
-    headers = {"etag": etag(instances)}
-    if call.request.headers.get("if-none-match") == headers["etag"]:
-        return Response(status_code=304, headers=headers)
-    return Response(
-        service_answer(
-            call.service, resolved.revision, resolved.age_ms, resolved.source, instances
-        ),
-        headers=headers,
-        media_type="application/json",
-    )
-
-
-def service_answer(
-    service: str, revision: Revision, age_ms: int, source: Source, instances: bytes
-) -> bytes:
-    """Write a ``ServiceAnswer`` around instances that are encoded already."""
-    return b'{"service":"%b","revision":%d,"age_ms":%d,"source":"%b","instances":%b}' % (
-        service.encode(),  # a name that has passed the check has nothing to escape
-        revision,
-        age_ms,
-        source.encode(),
-        instances,
-    )
-
-
-def etag(instances: bytes) -> str:
-    """A tag of a service's instances, encoded; it moves with them and not with the revision.
-
-    Python keeps the hash with the bytes, so that of a cached answer is computed once; it differs
-    from process to process, which costs a client of two nodes an answer in full, and nothing else.
-    """
-    return f'W/"{hash(instances) & 0xFFFF_FFFF_FFFF_FFFF:016x}"'
-
-
-async def watch(call: Call, body: None) -> EventStream:  # noqa: ARG001
-    """Follow services: a snapshot, or what was missed, and then every change, in order."""
-    services = frozenset(call.query.all("service"))
-    for service in services:
-        check_service(service)
-    resumed = call.request.headers.get("last-event-id")
-    since = call.query.number("since") if resumed is None else read_number("Last-Event-ID", resumed)
-    streams = call.door.streams
-    streams.admit()
-    # Of several services: one watch of all, filtered.  A watch for each would have revisions of its
-    # own, and no single id from which all of them could resume.
-    alone = next(iter(services)) if len(services) == 1 else ""
-    items = call.registry.watch(alone, since)
-    return EventStream(streams, items, await anext(items), frozenset() if alone else services)
-
-
-# The node
-
-
-async def status(call: Call, body: None) -> Response:  # noqa: ARG001
-    """How this node is."""
-    return _json(call.registry.status())
-
-
-async def healthz(call: Call, body: None) -> Response:  # noqa: ARG001
-    """Whether the process answers."""
-    return _json(Alive())
-
-
-async def readyz(call: Call, body: None) -> Response:  # noqa: ARG001
-    """Whether the node takes writes: it has a leader, a disk that works, and has caught up."""
-    is_ready, why = call.registry.is_ready()
-    if not is_ready:
-        raise NotReady(f"not ready: {why}")
-    return _json(Ready())
-
-
-async def metrics(call: Call, body: None) -> Response:  # noqa: ARG001
-    """What the node counts, for Prometheus."""
-    streams = family(
-        "waypost_http_streams", "gauge", "Event streams open.", [({}, call.door.streams.open)]
-    )
-    own = (*call.door.metrics.lines(), *streams)
-    return Response(
-        exposition(call.registry.metrics(), own), headers={"content-type": CONTENT_TYPE}
-    )
-
-
-async def openapi(call: Call, body: None) -> Response:  # noqa: ARG001
-    """The description of this API."""
-    return Response(call.door.openapi, media_type="application/json")
-
-
-async def page(call: Call, body: None) -> Response:  # noqa: ARG001
-    """The services, live, for people."""
-    headers = {
-        "content-security-policy": "default-src 'none'; connect-src 'self'; img-src data:; "
-        "script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-        "x-content-type-options": "nosniff",
-    }
-    return Response(_PAGE, headers=headers, media_type="text/html; charset=utf-8")
-
-
-def _json(answer: msgspec.Struct, status: int = 200) -> Response:
-    return Response(_encode(answer), status, media_type="application/json")
-
-
 _INSTANCE: Final = f"{SERVICES_PATH}/{{service}}/instances/{{id}}"
 _REVISION: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _INCARNATION: Final = {"type": "integer", "minimum": 0, "maximum": INCARNATION_MAX}
@@ -301,20 +34,20 @@ OPERATIONS: Final = (
     Operation(
         method="GET",
         path=SERVICES_PATH,
-        handler=list_services,
+        handler=handlers.list_services,
         summary="List every service",
         answers={200: ServicesAnswer},
     ),
     Operation(
         method="GET",
         path=f"{SERVICES_PATH}/{{service}}",
-        handler=resolve,
+        handler=handlers.resolve,
         summary="Resolve a service to its instances",
         parameters=(
             Parameter(
                 "health",
                 "What to resolve to: those that a consumer should use, all, or one health.",
-                {"type": "string", "enum": list(_HEALTH_FILTERS), "default": "resolvable"},
+                {"type": "string", "enum": list(handlers.HEALTH_FILTERS), "default": "resolvable"},
             ),
             Parameter("tag", "A tag that the instances have.", is_repeatable=True),
             Parameter("zone", "The zone that they are in."),
@@ -323,7 +56,7 @@ OPERATIONS: Final = (
             Parameter(
                 "consistency",
                 "How much the answer may lag: as this node has it, or not at all.",
-                {"type": "string", "enum": list(_CONSISTENCIES), "default": "default"},
+                {"type": "string", "enum": list(handlers.CONSISTENCIES), "default": "default"},
             ),
             Parameter(
                 "max_stale",
@@ -336,7 +69,7 @@ OPERATIONS: Final = (
     Operation(
         method="PUT",
         path=_INSTANCE,
-        handler=register,
+        handler=handlers.register,
         summary="Register an instance, or refresh it",
         body=Registration,
         answers={200: Registered, 201: Registered},
@@ -344,7 +77,7 @@ OPERATIONS: Final = (
     Operation(
         method="DELETE",
         path=_INSTANCE,
-        handler=deregister,
+        handler=handlers.deregister,
         summary="Remove an instance",
         parameters=(Parameter("incarnation", "Remove only this life of it.", _INCARNATION),),
         answers={200: Done},
@@ -352,14 +85,14 @@ OPERATIONS: Final = (
     Operation(
         method="POST",
         path=f"{_INSTANCE}/renew",
-        handler=renew,
+        handler=handlers.renew,
         summary="Keep an instance's lease",
         answers={200: Done},
     ),
     Operation(
         method="POST",
         path=f"{_INSTANCE}/health",
-        handler=set_health,
+        handler=handlers.set_health,
         summary="Say how an instance is",
         body=HealthReport,
         answers={200: Done},
@@ -367,7 +100,7 @@ OPERATIONS: Final = (
     Operation(
         method="POST",
         path=f"{_INSTANCE}/drain",
-        handler=drain,
+        handler=handlers.drain,
         summary="Take an instance out of new picks, and wait until every watcher knows",
         body=DrainOrder,
         is_body_optional=True,
@@ -376,7 +109,7 @@ OPERATIONS: Final = (
     Operation(
         method="POST",
         path="/api/v1/batch",
-        handler=batch,
+        handler=handlers.batch,
         summary="Do many changes at once",
         body=Batch,
         answers={200: BatchReport},
@@ -384,7 +117,7 @@ OPERATIONS: Final = (
     Operation(
         method="GET",
         path="/api/v1/watch",
-        handler=watch,
+        handler=handlers.watch,
         summary="Follow services as server-sent events",
         parameters=(
             Parameter("service", "A service to follow; none follows all.", is_repeatable=True),
@@ -395,42 +128,42 @@ OPERATIONS: Final = (
     Operation(
         method="GET",
         path="/api/v1/status",
-        handler=status,
+        handler=handlers.status,
         summary="How this node is",
         answers={200: NodeStatus},
     ),
     Operation(
         method="GET",
         path="/healthz",
-        handler=healthz,
+        handler=handlers.healthz,
         summary="Whether the process answers",
         answers={200: Alive},
     ),
     Operation(
         method="GET",
         path="/readyz",
-        handler=readyz,
+        handler=handlers.readyz,
         summary="Whether the node takes writes",
         answers={200: Ready},
     ),
     Operation(
         method="GET",
         path="/metrics",
-        handler=metrics,
+        handler=handlers.metrics,
         summary="What the node counts, for Prometheus",
         answers={200: CONTENT_TYPE},
     ),
     Operation(
         method="GET",
         path="/openapi.json",
-        handler=openapi,
+        handler=handlers.openapi,
         summary="The description of this API",
         answers={200: "application/json"},
     ),
     Operation(
         method="GET",
         path="/",
-        handler=page,
+        handler=handlers.page,
         summary="The services, live, for people",
         answers={200: "text/html; charset=utf-8"},
     ),

@@ -9,6 +9,7 @@ known), signals stay the program's, and its log lines go the way of all others.
 import asyncio
 import logging
 import socket
+import sys
 from typing import Any, Final
 
 from granian._granian import SocketHolder
@@ -100,7 +101,11 @@ class _Embedded(Server):
 
     def _init_shared_socket(self) -> None:
         make: Any = SocketHolder  # its stub leaves the arguments out
-        self._shd = make(self._listener.detach(), False, BACKLOG)
+        is_uds = False
+        if sys.platform.startswith(("linux", "freebsd")):
+            self._shd = make(self._listener.detach(), is_uds, BACKLOG)
+        else:
+            self._shd = make(self._listener.detach(), is_uds)
 
 
 async def _listen(host: str, port: int) -> socket.socket:
