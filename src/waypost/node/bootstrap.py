@@ -20,7 +20,7 @@ from waypost.consensus.solo import SoloCore
 from waypost.errors import CorruptData, Invalid
 from waypost.node.engine import CoreEngine, Storage
 from waypost.node.node import Node
-from waypost.storage.disk import RealDisk
+from waypost.storage.disk import Disk, RealDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal
 
@@ -44,10 +44,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 async def open_node(
     config: NodeConfig,
     *,
+    disk: Disk | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
     on_fatal: Callable[[BaseException], None],
 ) -> Node:
     """Recover what the data directory holds, and lead it.
+
+    ``disk`` stands for the data directory where it is given: a simulated one, in a test.
 
     Raises ``CorruptData`` for damage that a single node cannot repair, ``Invalid`` for a
     configuration that cannot be.
@@ -62,8 +65,11 @@ async def open_node(
     boot = Boot()
     catalog = Catalog()
     cluster = secrets.token_hex(8)
-    if config.data_dir:
-        storage, boot, catalog, cluster = _open_data(config)
+    if disk is not None:
+        storage, boot, catalog, cluster = _open_data(config, disk, lambda: None)
+    elif config.data_dir:
+        real = RealDisk(config.data_dir)
+        storage, boot, catalog, cluster = _open_data(config, real, real.shut)
     node = Node(config.name, cluster, catalog, data_dir=config.data_dir, clock=clock)
     engine = CoreEngine(
         "local",
@@ -79,8 +85,9 @@ async def open_node(
     return node
 
 
-def _open_data(config: NodeConfig) -> tuple[Storage, Boot, Catalog, str]:
-    disk = RealDisk(config.data_dir)
+def _open_data(
+    config: NodeConfig, disk: Disk, shut: Callable[[], None]
+) -> tuple[Storage, Boot, Catalog, str]:
     try:
         identity = _identity(disk, config)
         cluster = int(identity.cluster, 16)
@@ -95,14 +102,14 @@ def _open_data(config: NodeConfig) -> tuple[Storage, Boot, Catalog, str]:
             accept_data_loss=config.accept_data_loss,
         )
     except BaseException:
-        disk.shut()
+        shut()
         raise
     for note in wal.notes:
         log.warning("recovery: %s", note)
-    return Storage(disk, wal, snapshots), boot, catalog, identity.cluster
+    return Storage(wal, snapshots, shut), boot, catalog, identity.cluster
 
 
-def _identity(disk: RealDisk, config: NodeConfig) -> "_Identity":
+def _identity(disk: Disk, config: NodeConfig) -> "_Identity":
     """Whose data this directory holds; written when it is made, and never changed."""
     if _IDENTITY not in disk.names():
         identity = _Identity(format=1, cluster=secrets.token_hex(8), node=config.name)
@@ -134,7 +141,7 @@ def _identity(disk: RealDisk, config: NodeConfig) -> "_Identity":
     return identity
 
 
-def _write_file(disk: RealDisk, name: str, content: bytes) -> None:
+def _write_file(disk: Disk, name: str, content: bytes) -> None:
     temporary = f"{name}.tmp"
     if temporary in disk.names():
         disk.unlink(temporary)  # of a start that was interrupted

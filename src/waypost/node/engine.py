@@ -20,7 +20,6 @@ import msgspec
 from waypost.consensus.core import KIND_BATCH, Core, Write
 from waypost.errors import ReadOnly, TimedOut, Unavailable, WaypostError
 from waypost.node.disk_thread import DiskThread
-from waypost.storage.disk import RealDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal
 
@@ -63,6 +62,10 @@ class Sink(Protocol):
         """A step is over: the engine can take the next batch."""
         ...
 
+    def ended(self, error: WaypostError) -> None:
+        """The log failed for good: what was under way may or may not have happened."""
+        ...
+
     def dump(self) -> tuple[int, Iterator[bytes]]:
         """The state now: its revision, and its bytes in slices short enough for the event loop."""
         ...
@@ -97,17 +100,17 @@ class Engine(Protocol):
 class Storage:
     """Where a durable engine keeps its log and its snapshots."""
 
-    __slots__ = ("_disk", "snapshots", "wal")
+    __slots__ = ("_shut", "snapshots", "wal")
 
-    def __init__(self, disk: RealDisk, wal: Wal, snapshots: SnapshotStore) -> None:
-        self._disk = disk
+    def __init__(self, wal: Wal, snapshots: SnapshotStore, shut: Callable[[], None]) -> None:
         self.wal = wal
         self.snapshots = snapshots
+        self._shut = shut
 
     def close(self) -> None:
         """Let go of the files, and of the lock on their directory."""
         self.wal.close()
-        self._disk.shut()
+        self._shut()
 
 
 class CoreEngine:
@@ -247,6 +250,8 @@ class CoreEngine:
             self._disk.submit(write)
 
     def _on_durable(self, seq: int, writes: int) -> None:
+        if self._failure is not None:
+            return  # everyone has been told that they do not know
         self._writes_under_way -= writes
         self._core.persisted(self._clock(), seq)
         self._drive()
@@ -278,6 +283,8 @@ class CoreEngine:
         if self._failure is None:
             self._failure = error
             log.critical("the write-ahead log failed; this node stops: %s", error)
+            self._tokens.clear()
+            self._sink.ended(self._refusal())
             self._on_fatal(error)
 
     def _refusal(self, *, lost: bool = False) -> WaypostError:

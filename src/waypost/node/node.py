@@ -69,6 +69,7 @@ class Node:
         self._time: ClusterTime | None = None
         self._is_flush_due = False
         self._is_stopping = False
+        self._failure: WaypostError | None = None
         self._barriers: dict[int, asyncio.Future[None]] = {}
         self._last_barrier = 0
         self._head: tuple[Revision, bytes] = (-1, b"")
@@ -122,10 +123,18 @@ class Node:
         """Raise unless a request of this kind may be taken on now."""
         if self._is_stopping:
             raise Unavailable("the node is stopping: ask another, or wait for its restart")
+        if self._failure is not None:
+            raise ReadOnly(
+                "the node's disk failed, and it takes no more writes: restart it, and what it had "
+                "acknowledged will be there"
+            )
         self._admission.admit(kind, self.replica.waiting_commands, self.replica.waiting_bytes)
 
     def offer(self, part: bytes, commands: list[Command], owner: Owner, ticket: int) -> None:
         """Take a write on; ``owner`` hears of it.  ``part`` decodes to ``commands``."""
+        if self._failure is not None:
+            owner.failed(ticket, self._failure)
+            return
         self.replica.offer(part, commands, owner, ticket)
         if not self._is_flush_due and not self.engine.is_busy:
             self._is_flush_due = True
@@ -154,6 +163,15 @@ class Node:
                 barrier.set_exception(error)
             return
         self.replica.refused(token, error)
+
+    def ended(self, error: WaypostError) -> None:
+        """The log failed for good: everyone who waits is told, and no more is taken on."""
+        self._failure = error
+        self.replica.refuse_all(error)
+        barriers, self._barriers = self._barriers, {}
+        for barrier in barriers.values():
+            if not barrier.done():
+                barrier.set_exception(error)
 
     def settled(self) -> None:
         """The engine can take the next batch."""
