@@ -12,7 +12,6 @@ import gc
 import ipaddress
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -247,8 +246,7 @@ def _is_busy(host: str, port: int) -> bool:
 
 def _die(error: BaseException) -> None:
     """End this process at once, whatever else it is doing: the disk cannot be relied on."""
-    line = f"waypost: the registry ends: {error}: mend the disk, and start it again\n"
-    with contextlib.suppress(OSError):
-        if select.select([], [2], [], 0)[1]:  # a full pipe must not keep it alive
-            os.write(2, line.encode())
+    from waypost.cli.serve_log import write_now
+
+    write_now(f"waypost: the registry ends: {error}: mend the disk, and start it again")
     os._exit(exits.DISK_FAILED)
