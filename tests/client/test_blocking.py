@@ -190,7 +190,16 @@ def test_without_a_registry_the_error_comes_at_once() -> None:
 
 def run_python(program: str, *arguments: str, code: int | None = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program), *arguments],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            textwrap.dedent(program),
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=60,

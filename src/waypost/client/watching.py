@@ -78,6 +78,10 @@ class Watched:
         """Wait until anything is known, from the registry or, while it is away, from disk."""
         await self._watching.ready(self, timeout_s)
 
+    def settle(self) -> None:
+        """Bring every view up to what the watches have been told."""
+        self._watching.settle()
+
 
 class Watching:
     """All that one client watches."""
@@ -185,7 +189,7 @@ class Watching:
 
     def close(self) -> None:
         """End every watch; whoever waits for a change hears that there will be none."""
-        self._settle()
+        self.settle()
         self.disconnected()
         for watched in self._watched.values():
             for watch in list(watched.watches):
@@ -230,17 +234,16 @@ class Watching:
     def _tell(self, watched: Watched, told: list[Change]) -> None:
         if told:
             watched.saved_at = 0.0
-        # Scheduled before anybody is woken: who hears of a change finds it in every view.
         if not self._unsettled:
-            self._loop.call_soon(self._settle)
+            self._loop.call_soon(self.settle)
         self._unsettled.setdefault(watched, None)
         for watch in list(watched.watches):
             watch.tell(told)
         watched.changed.set()
         watched.changed.clear()
 
-    def _settle(self) -> None:
-        """Once per turn: let the followers take what changed, save it, and confirm it."""
+    def settle(self) -> None:
+        """Let the views take what changed, save it and confirm it: once per turn, or at need."""
         unsettled, self._unsettled = self._unsettled, {}
         for watched in unsettled:
             for refresh in watched.refreshes:
@@ -396,6 +399,7 @@ class Watch:
             else:
                 self._told.clear()
                 await self._told.wait()
+        self._watched.settle()  # who hears of a change finds it in every view
 
     def _pop(self) -> Change:
         change = self._pending.popleft()
