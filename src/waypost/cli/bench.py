@@ -18,6 +18,7 @@ import msgspec
 
 from waypost import wire
 from waypost.balance import POLICIES, Pool
+from waypost.cli import exits
 from waypost.cli.fanout import fan_out
 from waypost.cli.load import (
     Load,
@@ -29,12 +30,13 @@ from waypost.cli.load import (
 )
 from waypost.client.addresses import ADDRESS_DEFAULT, parse_addresses
 from waypost.commands import Deregister, Register
+from waypost.errors import Unavailable
 from waypost.model import Instance, Record
 from waypost.standalone import new_event_loop
 
 SERVICES: Final = 100
 IDS: Final = 100
-_Options = Callable[[Callable[..., None]], Callable[..., None]]
+_Options = Callable[[Callable[..., int]], Callable[..., int]]
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ def bench() -> None:
 
 
 def _options(connections: int, window: int) -> _Options:
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
         for option in (
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
             click.option("--server", envvar="WAYPOST", default="", help="host:port."),
@@ -85,7 +87,7 @@ def _options(connections: int, window: int) -> _Options:
 
 @bench.command()
 @_options(500, 1)
-def write(connections: int, window: int, seconds: float, server: str, as_json: bool) -> None:
+def write(connections: int, window: int, seconds: float, server: str, as_json: bool) -> int:
     """Registrations, each a change of its own."""
 
     async def run() -> Measured:
@@ -96,12 +98,12 @@ def write(connections: int, window: int, seconds: float, server: str, as_json: b
         )
         return _measured("write", tally, took, connections, window)
 
-    _report(run(), as_json)
+    return _report(run(), as_json)
 
 
 @bench.command()
 @_options(64, 1)
-def resolve(connections: int, window: int, seconds: float, server: str, as_json: bool) -> None:
+def resolve(connections: int, window: int, seconds: float, server: str, as_json: bool) -> int:
     """Resolves of a service of ten instances, over the native protocol."""
 
     async def run() -> Measured:
@@ -114,12 +116,12 @@ def resolve(connections: int, window: int, seconds: float, server: str, as_json:
             )
         return _measured("resolve", tally, took, connections, window)
 
-    _report(run(), as_json)
+    return _report(run(), as_json)
 
 
 @bench.command()
 @_options(8, 64)
-def renew(connections: int, window: int, seconds: float, server: str, as_json: bool) -> None:
+def renew(connections: int, window: int, seconds: float, server: str, as_json: bool) -> int:
     """Renewals of sessions."""
 
     async def run() -> Measured:
@@ -129,7 +131,7 @@ def renew(connections: int, window: int, seconds: float, server: str, as_json: b
         )
         return _measured("renew", tally, took, connections, window)
 
-    _report(run(), as_json)
+    return _report(run(), as_json)
 
 
 @bench.command()
@@ -137,7 +139,7 @@ def renew(connections: int, window: int, seconds: float, server: str, as_json: b
 @click.option("--rate", default=20.0, show_default=True, help="Changes a second.")
 def watch(
     connections: int, window: int, seconds: float, server: str, as_json: bool, rate: float
-) -> None:
+) -> int:
     """Changes of one service, to as many watchers as there are connections.
 
     Latency is from the writer's acknowledgement to each watcher's reception.
@@ -158,7 +160,7 @@ def watch(
             detail={"changes": result.changes, "rate": rate},
         )
 
-    _report(run(), as_json)
+    return _report(run(), as_json)
 
 
 @bench.command()
@@ -221,7 +223,7 @@ class _ten_instances:  # noqa: N801 - reads as what it is where it is used
         await load.idle
         load.close()
         if tally.errors:
-            raise click.ClickException(tally.first_error)
+            raise Unavailable(tally.first_error)
 
 
 def _record(service: str, n: int) -> Record:
@@ -253,18 +255,16 @@ def _address(server: str) -> tuple[str, int]:
     return address.host, address.port
 
 
-def _report(run: Coroutine[Any, Any, Measured], as_json: bool) -> None:
+def _report(run: Coroutine[Any, Any, Measured], as_json: bool) -> int:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             measured = runner.run(run)
         except OSError as error:
-            raise click.ClickException(
-                f"cannot reach the registry: {error}; start one with 'waypost serve', or name it "
-                "with --server"
+            raise Unavailable(
+                f"no registry: {error}: start one with 'waypost serve', or name it with --server"
             ) from None
     _print(measured, as_json)
-    if measured.errors:
-        sys.exit(1)
+    return exits.REFUSED if measured.errors else exits.OK
 
 
 def _print(measured: Measured, as_json: bool) -> None:

@@ -81,6 +81,8 @@ class Load(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_leaving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, and attach a session if one is wanted."""
@@ -94,12 +96,14 @@ class Load(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take answers, and replace each by the next request."""
         now = time.perf_counter_ns()
-        for kind, _, body in self._reader.feed(data):
+        for kind, frame_id, body in self._reader.feed(data):
             if self.ready.done():
                 if kind == wire.PING:
-                    self._transport.write(encode_frame(wire.PONG, 0))
-                    continue
-                self._answered(kind, body, now)
+                    self._transport.write(encode_frame(wire.PONG, frame_id))
+                elif self._is_leaving:
+                    self.gone.set_result(None)
+                else:
+                    self._answered(kind, body, now)
             elif kind == wire.FAULT:
                 self.ready.set_exception(Unavailable(wire.decode_fault(body).message))
             elif kind == (wire.OUTCOMES if self._session else wire.WELCOME):
@@ -109,7 +113,7 @@ class Load(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The server went away."""
-        for future in (self.ready, self.idle):
+        for future in (self.ready, self.idle, self.gone):
             if not future.done():
                 future.set_exception(Unavailable(f"the connection broke under load: {error}"))
 
@@ -127,10 +131,18 @@ class Load(asyncio.Protocol):
         self._is_running = False
         self._settle()
 
+    def leave(self) -> None:
+        """End the session, and with it all that it registered; ``gone`` is done when it has."""
+        self._is_leaving = True
+        if self._session:
+            self._transport.write(encode_frame(wire.DETACH, 0, wire.encode(self._session)))
+        else:
+            self.gone.set_result(None)
+
     def close(self) -> None:
         """Hang up."""
-        if not self.idle.done():
-            self.idle.cancel()
+        self.idle.cancel()
+        self.gone.cancel()
         self._transport.abort()
 
     def _answered(self, kind: int, body: bytes, now: int) -> None:
@@ -240,6 +252,9 @@ async def under_load(
     for load in loads:
         load.stop()
     await asyncio.gather(*(load.idle for load in loads))
+    for load in loads:
+        load.leave()
+    await asyncio.gather(*(load.gone for load in loads))
     for load in loads:
         load.close()
     if warm_up.errors and not tally.errors:

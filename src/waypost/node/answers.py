@@ -74,7 +74,7 @@ class Answers:
                 service,
                 len(instances),
                 sum(map(is_pickable, records)),
-                max(record.revision for record in records),
+                self._catalog.service_revision(service) or 0,
             )
             self._summaries[service] = kept
         return kept

@@ -134,8 +134,8 @@ def _identity(disk: Disk, config: NodeConfig) -> "_Identity":
         )
     if identity.node != config.name:
         raise Invalid(
-            f"name: {config.data_dir} belongs to node {identity.node!r}, not {config.name!r}: start "
-            f"it with --name {identity.node}, or give this node a directory of its own",
+            f"name: {config.data_dir} belongs to node {identity.node!r}, not {config.name!r}: "
+            f"start it with --name {identity.node}, or give this node a directory of its own",
             field="name",
         )
     return identity

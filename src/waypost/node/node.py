@@ -36,6 +36,7 @@ log = logging.getLogger("waypost.node")
 TICK_S: Final = 0.05
 STALL_S: Final = 0.5
 """A tick that comes later than this was stalled: nobody was heard meanwhile."""
+BARRIER_TIMEOUT_S: Final = 5.0
 SWEEP_NS: Final = 1_000_000_000
 BOOKMARK_NS: Final = 10_000_000_000
 
@@ -234,7 +235,16 @@ class Node:
         future: asyncio.Future[None] = self._loop.create_future()
         self._barriers[token] = future
         self.engine.barrier(-token)
-        await future
+        try:
+            async with asyncio.timeout(BARRIER_TIMEOUT_S):
+                await future
+        except TimeoutError:
+            raise Unavailable(
+                f"no majority confirmed the read within {BARRIER_TIMEOUT_S:g} s: ask again, or "
+                "without 'linearizable' for what this node knows"
+            ) from None
+        finally:
+            self._barriers.pop(token, None)
 
     def caught_up(self, token: int) -> None:
         """The barrier under ``token`` is passed."""
