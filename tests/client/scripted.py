@@ -91,7 +91,7 @@ class ScriptedNode:
     def _take(self, peer: Peer, kind: int, frame_id: int, body: bytes) -> None:
         if self.is_silent:
             return
-        if kind == wire.PING:
+        if kind == wire.PING and kind not in self.answers:
             peer.send(wire.PONG, frame_id)
             self.pings.release()
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.client.records import change, record
-from tests.client.scripted import ScriptedNode, scripted
+from tests.client.scripted import Peer, ScriptedNode, attaches, registers_all, scripted
 
 import waypost
 from waypost import wire
@@ -269,5 +269,46 @@ def test_closing_the_client_ends_an_iteration() -> None:
         await registry.close()
 
         assert [kind_and_id(one) for one in await reading] == [("up", "o1")]
+
+    watching_at(test)
+
+
+def test_a_view_shows_what_this_client_did_though_it_is_told_after_the_outcome() -> None:
+    async def test(registry: Registry, node: ScriptedNode) -> None:
+        orders = registry.service("orders")
+        watch_id, _ = await begun(node)
+        node.peer.send(wire.SNAPSHOT, watch_id, wire.Snapshot(1, []))
+        await orders.ready()
+
+        def tell_late(peer: Peer, frame_id: int, body: bytes) -> None:
+            up = change(2, "up", record("o1", revision=2))
+            peer.send(wire.CHANGES, watch_id, wire.Changes(2, [up]))
+            peer.send(wire.PONG, frame_id)
+
+        node.answers[wire.ATTACH] = attaches
+        node.answers[wire.WRITE] = registers_all
+        node.answers[wire.PING] = tell_late
+        await registry.register("orders", port=1, id="o1")
+
+        assert [instance.id for instance in orders.instances] == ["o1"]
+
+    watching_at(test)
+
+
+def test_who_reads_a_change_finds_it_in_every_view() -> None:
+    async def test(registry: Registry, node: ScriptedNode) -> None:
+        watch = registry.watch("orders")
+        orders = registry.service("orders")
+        watch_id, _ = await begun(node)
+        node.peer.send(wire.SNAPSHOT, watch_id, wire.Snapshot(1, []))
+        await watch.ready()
+
+        up = change(2, "up", record("o1", revision=2))
+        body = wire.encode(wire.Changes(2, [up]))
+        registry._watching._take(wire.CHANGES, watch_id, body)  # within this very turn
+        told = await anext(watch)
+
+        assert told == up
+        assert [instance.id for instance in orders.instances] == ["o1"]
 
     watching_at(test)
