@@ -153,9 +153,9 @@ class Running:
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def finish(self) -> Result:
+    def finish(self, patience_s: float = PATIENCE_S) -> Result:
         """Wait until it has ended."""
-        out, err = self.process.communicate(timeout=PATIENCE_S)
+        out, err = self.process.communicate(timeout=patience_s)
         return Result(
             self.process.returncode, (self._out + out).decode(), (self._err + err).decode()
         )
@@ -232,6 +232,21 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def relatives(world: World) -> dict[int, str]:
+    """The processes that run in a world's environment, with their commands."""
+    mark = f"XDG_CACHE_HOME={world.env['XDG_CACHE_HOME']}\0".encode()
+    found: dict[int, str] = {}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and is_alive(int(process.name)):
+            try:
+                if mark in (process / "environ").read_bytes():
+                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(process.name)] = command.decode()
+            except OSError:  # it ended meanwhile
+                continue
+    return found
 
 
 def _read(descriptor: int) -> bytes:

@@ -2,11 +2,12 @@
 asked, the registry, and what to do next.
 """
 
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from waypost.cli.exits import exit_code_of
+from waypost.cli.exits import PIPE_CLOSED, exit_code_of
 from waypost.errors import Invalid, Overloaded, WaypostError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def ask(server: str, what: str, as_json: bool, use: Callable[["Registry"], Await
         return asyncio.run(run())
     except WaypostError as error:
         return failed(error, what, server, as_json)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
 
 def failed(error: WaypostError, what: str, server: str, as_json: bool) -> int:

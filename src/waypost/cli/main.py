@@ -5,7 +5,6 @@ server) when it runs, so that ``waypost --version`` and completion in a shell st
 """
 
 import importlib
-import os
 import sys
 from typing import Final
 
@@ -91,7 +90,3 @@ def main() -> int:
         return exits.exit_code_of(error)
     except (click.Abort, KeyboardInterrupt):
         return exits.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has had enough; what the interpreter still holds goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.PIPE_CLOSED

@@ -9,6 +9,7 @@ when one does), and it is left running when the registration is lost to a newer 
 """
 
 import asyncio
+import contextlib
 import signal
 import sys
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -326,15 +327,18 @@ class _Provider:
         self._registration = None
 
     def _say(self, event: str, text: str) -> None:
-        if not self._wanted.is_json:
-            print(text, file=sys.stderr if self._program is not None else sys.stdout, flush=True)
-            return
-        import msgspec
-
         from waypost.cli.output import print_json
 
-        assert self._registration is not None
-        print_json({"event": event, **msgspec.structs.asdict(self._registration.instance)})
+        with contextlib.suppress(BrokenPipeError):  # that nobody reads it ends no registration
+            if not self._wanted.is_json:
+                to_whom = sys.stdout if self._program is None else sys.stderr
+                print(text, file=to_whom, flush=True)
+            else:
+                import msgspec
+
+                assert self._registration is not None
+                instance = msgspec.structs.asdict(self._registration.instance)
+                print_json({"event": event, **instance})
 
 
 async def _cancelled(task: "asyncio.Task[_T]") -> None:

@@ -1,0 +1,96 @@
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.programs import Running, Terminal, World, eventually, relatives
+
+from waypost.cli.demo.stage import Stage
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.env["TMPDIR"] = str(tmp_path)
+    return world
+
+
+def wait_for_line(demo: Running, text: str) -> str:
+    while text not in (line := demo.text_line()):
+        pass
+    return line
+
+
+@pytest.mark.slow
+def test_every_claim_of_the_demo_holds_and_it_leaves_nothing_behind(
+    world: World, tmp_path: Path
+) -> None:
+    done = world.run("demo", timeout=100)
+
+    assert done.code == 0, done
+    assert done.err == ""
+    assert "\x1b" not in done.out
+    assert "NOT SO" not in done.out
+    held = re.search(r"(\d+) of (\d+) claims held", done.out)
+    assert held is not None
+    assert held[1] == held[2]
+    assert int(held[1]) > 10
+    assert "instances lost by its death" in done.out
+    assert relatives(world) == {}
+    assert list(tmp_path.glob("waypost-demo-*")) == []
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_shares_move(world: World) -> None:
+    def look(terminal: Terminal) -> None:
+        terminal.wait_for("━━━━")
+        terminal.wait_for("2. kill -9")
+        terminal.process.send_signal(signal.SIGINT)
+
+    assert world.on_a_terminal("demo", then=look).code == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_behind(
+    world: World, tmp_path: Path, number: int
+) -> None:
+    with world.running("demo") as demo:
+        wait_for_line(demo, "hello-")
+        assert len(relatives(world)) >= 3
+        demo.send(number)
+        ended = demo.finish()
+
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    assert relatives(world) == {}
+    assert list(tmp_path.glob("waypost-demo-*")) == []
+
+
+@pytest.mark.slow
+def test_a_demo_that_goes_wrong_says_so_and_does_not_pass(world: World) -> None:
+    with world.running("demo") as demo:
+        wait_for_line(demo, "hello-")
+        eventually(lambda: len(relatives(world)) >= 4, "for both providers")
+        (registry,) = [pid for pid, command in relatives(world).items() if " serve " in command]
+        os.kill(registry, signal.SIGKILL)
+        ended = demo.finish(60)
+
+    assert ended.code == 5
+    assert "NOT SO" in ended.out or "the demo stopped" in ended.err
+    assert relatives(world) == {}
+
+
+def test_a_claim_that_does_not_hold_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage()
+    stage.claim("the sky is blue", True)
+    stage.claim("the moon is near", False, "measured 384400 km")
+    stage.end(1.0)
+
+    shown = capsys.readouterr().out
+    assert stage.broken == ["the moon is near (measured 384400 km)"]
+    assert "ok  the sky is blue" in shown
+    assert "1 of 2 claims held" in shown
