@@ -1,10 +1,10 @@
 """``python -m benchmarks [NAME …]``: run all benchmarks, or those named.
 
-    etcd    the same work here and on etcd, side by side (needs etcd, wrk: Debian etcd-server, wrk)
-    crash   from the SIGKILL of a provider to a consumer's view without it; a change to a thousand
-            watchers; a hundred SIGKILLs of the registry under load
-    scale   a million instances on one node
-    micro   the policies, the catalog and the log, each alone
+etcd    the same work here and on etcd, side by side (needs etcd, wrk: Debian etcd-server, wrk)
+crash   from the SIGKILL of a provider to a consumer's view without it; a change to a thousand
+        watchers; a hundred SIGKILLs of the registry under load
+scale   a million instances on one node
+micro   the policies, the catalog and the log, each alone
 """
 
 import importlib

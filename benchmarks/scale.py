@@ -141,7 +141,9 @@ async def _fill_and_snapshot(directory: str) -> None:
     took = time.perf_counter() - begun
     print(f"  snapshot               {took:8.1f} s   (with {changes} changes meanwhile)")
     print(f"  longest stall          {stalls.take_ms():8.1f} ms  (idle before: {idle_ms:.1f} ms)")
-    print(f"  snapshot on disk       {_bytes(directory, 'snap') / INSTANCES:8.0f} bytes an instance")
+    print(
+        f"  snapshot on disk       {_bytes(directory, 'snap') / INSTANCES:8.0f} bytes an instance"
+    )
     print(f"  log before             {log / INSTANCES:8.0f} bytes an instance")
     stalls.stop()
     large = await _change_cost(node, writer, among=INSTANCES)
@@ -192,8 +194,10 @@ def _rss() -> int:
 
 def _bytes(directory: str, prefix: str) -> int:
     files = [p for p in Path(directory).iterdir() if p.name.startswith(prefix)]
-    return max((p.stat().st_size for p in files), default=0) if prefix == "snap" else sum(
-        p.stat().st_size for p in files
+    return (
+        max((p.stat().st_size for p in files), default=0)
+        if prefix == "snap"
+        else sum(p.stat().st_size for p in files)
     )
 
 

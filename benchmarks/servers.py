@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 
 PYTHON = sys.executable
+ANY_PORTS = ("--port", "0", "--http-port", "0")
 
 
 class Ours:
@@ -41,8 +42,7 @@ def ours(*arguments: str, data_dir: str | None = None) -> Iterator[Ours]:
     with contextlib.ExitStack() as stack:
         directory = data_dir or stack.enter_context(tempfile.TemporaryDirectory(dir=_disk()))
         process = subprocess.Popen(
-            [PYTHON, "-m", "waypost", "serve", "--data-dir", directory, "--port", "0"]
-            + ["--http-port", "0", *arguments],
+            [PYTHON, "-m", "waypost", "serve", "--data-dir", directory, *ANY_PORTS, *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -88,7 +88,9 @@ def etcd_version() -> str:
     """The version line of the installed etcd; empty if there is none."""
     if not shutil.which("etcd") or not shutil.which("wrk"):
         return ""
-    return subprocess.run(["etcd", "--version"], capture_output=True, text=True).stdout.split("\n")[0]
+    command = ["etcd", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.partition("\n")[0]
 
 
 def free_port() -> int:

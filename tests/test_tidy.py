@@ -7,7 +7,17 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "waypost"
 MODULES = sorted(SOURCE.rglob("*.py"))
-BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "handler", "misc"}
+BANNED_NAMES = {
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "common",
+    "base",
+    "manager",
+    "handler",
+    "misc",
+}
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400
 

@@ -20,11 +20,9 @@ class RegistryProcess:
     def start(self) -> "RegistryProcess":
         """Start it, on the port that it had before if it ran before."""
         data = ["--data-dir", str(self._data_dir)] if self._data_dir else []
+        command = [sys.executable, "-m", "waypost", "serve", "--port", self._port]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "waypost", "serve", "--port", self._port, "--http-port", "0"]
-            + data,
-            stdout=subprocess.PIPE,
-            text=True,
+            [*command, "--http-port", "0", *data], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

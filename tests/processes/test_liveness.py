@@ -58,8 +58,9 @@ def test_a_killed_provider_is_out_of_a_consumers_view_within_100_ms_at_p99(
                             killed = time.perf_counter()
                             provider.signal(signal.SIGKILL)
                             gone = await _until(
-                                lambda provider=provider: provider.id
-                                not in {i.id for i in view.instances}
+                                lambda provider=provider: (
+                                    provider.id not in {i.id for i in view.instances}
+                                )
                             )
                             took.append(gone - killed)
                     finally:

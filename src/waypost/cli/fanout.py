@@ -73,10 +73,10 @@ class _Watcher(asyncio.Protocol):
                 case _:
                     pass
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """The server went away."""
         if not self.ready.done():
-            self.ready.set_exception(Unavailable(f"the connection broke: {error}"))
+            self.ready.set_exception(Unavailable(f"the connection broke: {exc}"))
 
     def close(self) -> None:
         """Hang up."""

@@ -111,11 +111,11 @@ class Load(asyncio.Protocol):
         if self.ready.done():
             self._fill()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """The server went away."""
         for future in (self.ready, self.idle, self.gone):
             if not future.done():
-                future.set_exception(Unavailable(f"the connection broke under load: {error}"))
+                future.set_exception(Unavailable(f"the connection broke under load: {exc}"))
 
     def run(self) -> None:
         """Fill the window and keep it full."""

@@ -1,1 +1,1 @@
-"""Doors: each translates a protocol into the verbs of ``waypost.node.registry``, and decides nothing."""
+"""Doors: each translates a protocol into the verbs of ``node.registry``, and decides nothing."""
