@@ -220,6 +220,22 @@ def test_a_frame_header_that_no_torn_write_explains_is_suspect() -> None:
     assert "damage that no torn write leaves" in scene.refused()
 
 
+def test_a_frame_that_belongs_elsewhere_is_not_believed_although_it_is_whole() -> None:
+    disk, scribe = SimDisk(), Scribe()
+    wal, _ = opened(disk, has_peers=True)
+    wal.write([scribe.append(payload(200, 1), hard=True)])
+    wal.write([scribe.append(payload(200, 2), payload(200, 3))])
+    wal.mark()
+    (file,) = segments(disk)
+    data = disk.peek(file)
+    misdirected = data.index(scribe.log[1].frame)
+    disk.damage(file, misdirected, scribe.log[0].frame)
+
+    boot = opened(disk, has_peers=True)[1]
+
+    assert boot.faulty == (2, 3)
+
+
 # Row 4: promises unreadable.
 
 
@@ -265,10 +281,11 @@ def test_promises_that_no_torn_write_explains_are_suspect() -> None:
     assert scene.reported().suspect
 
 
-def test_the_head_of_the_next_segment_repeats_the_promises() -> None:
+@pytest.mark.parametrize("where", [10, HEADER_BYTES + 2], ids=["header", "payload"])
+def test_the_head_of_the_next_segment_repeats_the_promises(where: int) -> None:
     scene = Scene(segment_bytes=4096)
     assert len(segments(scene.disk)) > 1
-    scene.disk.flip(scene.file, scene.entry_at(0, 2) + 10)
+    scene.disk.flip(scene.file, scene.entry_at(0, 2) + where)
 
     boot = scene.reported()
 

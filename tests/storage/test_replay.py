@@ -22,9 +22,9 @@ class Scene:
     def write(self, *writes: Write) -> None:
         self.wal.write(writes)
 
-    def lose(self, *numbers: int) -> None:
+    def lose(self, *numbers: int, file: str = "") -> None:
         """Fill whole batches with garbage."""
-        (file,) = segments(self.disk)
+        file = file or segments(self.disk)[0]
         data = self.disk.peek(file)
         head = decode_head(data)
         assert head is not None
@@ -97,6 +97,48 @@ def test_the_count_of_notes_proves_that_only_entries_were_lost() -> None:
 
     assert boot.faulty == (3, 4)
     assert not boot.suspect
+
+
+def test_a_lost_batch_that_only_replaced_entries_is_noticed_by_the_count_of_notes() -> None:
+    scene = Scene()
+    scene.write(scene.scribe.append(b"1", b"2", b"3", hard=True))
+    del scene.scribe.log[1:]
+    scene.scribe.round += 1
+    first = scene.scribe.append(b"2'", b"3'")
+    scene.write(Write(2, truncate=2, entries=first.entries))
+    scene.wal.mark()
+    scene.lose(1)
+
+    assert scene.boot().faulty == (1, 2, 3)
+
+
+def test_entries_replaced_at_the_end_of_a_segment_are_not_trusted_by_the_next_one() -> None:
+    scene = Scene()
+    scene.wal = opened(scene.disk, segment_bytes=4096, has_peers=True)[0]
+    (file,) = segments(scene.disk)
+    scene.write(scene.scribe.append(b"1", b"2", b"3", hard=True))
+    scene.write(scene.scribe.replace(2, b"2'", b"3'"))
+    scene.write(scene.scribe.append(payload(5000, 1)))
+    assert len(segments(scene.disk)) == 2
+    scene.lose(1, file=file)
+
+    boot = scene.boot()
+
+    assert boot.faulty == (1, 2, 3)
+    assert boot.entries[3].frame == scene.scribe.log[3].frame
+    assert not boot.suspect
+
+
+def test_the_head_of_the_next_segment_proves_that_nothing_was_replaced() -> None:
+    scene = Scene()
+    scene.wal = opened(scene.disk, segment_bytes=4096, has_peers=True)[0]
+    (file,) = segments(scene.disk)
+    scene.write(scene.scribe.append(b"1", b"2", b"3", hard=True))
+    scene.write(scene.scribe.commit(0))
+    scene.write(scene.scribe.append(payload(5000, 1)))
+    scene.lose(1, file=file)
+
+    assert frames(scene.boot()) == scene.scribe.states[-1].frames
 
 
 def test_nothing_proves_it_when_two_batches_in_a_row_are_lost_at_the_end() -> None:

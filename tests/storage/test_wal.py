@@ -85,7 +85,6 @@ def test_one_write_that_must_be_durable_takes_the_lazy_ones_along() -> None:
 def test_a_full_segment_is_sealed_and_the_prepared_one_taken() -> None:
     disk, scribe = SimDisk(), Scribe()
     wal, _ = opened(disk, segment_bytes=4096)
-    assert wal.needs_segment
     wal.prepare()
     calls = calls_of(disk)
 
@@ -93,9 +92,43 @@ def test_a_full_segment_is_sealed_and_the_prepared_one_taken() -> None:
         wal.write([scribe.append(payload(1300, number))])
 
     assert "create" not in calls
-    assert wal.needs_segment
     assert len(segments(disk)) == 2
     assert read_back(disk) == scribe.states[-1]
+
+
+def test_the_next_segment_is_asked_for_when_half_of_this_one_is_used() -> None:
+    scribe = Scribe()
+    wal, _ = opened(SimDisk(), segment_bytes=8192)
+    asked: list[bool] = []
+    for number in range(6):
+        asked.append(wal.needs_segment)
+        wal.write([scribe.append(payload(900, number))])
+    wal.prepare()
+
+    assert asked == [False, False, False, True, True, True]
+    assert not wal.needs_segment
+
+
+def test_a_prepared_segment_is_filled_with_zeros_that_are_durable() -> None:
+    disk = SimDisk()
+    wal, _ = opened(disk, segment_bytes=3 << 20)
+    written: list[str] = []
+    disk.before = lambda verb, name: written.append(verb)
+
+    wal.prepare()
+
+    assert written == ["create", "sync"] + ["write", "sync"] * 3
+
+
+def test_a_disk_that_fails_while_a_segment_is_prepared_ends_the_log() -> None:
+    disk, scribe = SimDisk(), Scribe()
+    wal, _ = opened(disk)
+    disk.fail("sync", nth=2)
+
+    with pytest.raises(StorageFailed, match="preparing a segment failed"):
+        wal.prepare()
+    with pytest.raises(StorageFailed):
+        wal.write([scribe.append(b"a")])
 
 
 def test_a_segment_is_made_on_the_spot_when_none_was_prepared() -> None:
@@ -157,6 +190,17 @@ def test_a_write_that_does_not_continue_the_log_is_our_own_mistake() -> None:
         wal.write([scribe.append(b"a")])
     with pytest.raises(AssertionError, match="nothing to cut at 9"):
         wal.write([Write(1, truncate=9)])
+
+
+def test_a_cut_without_new_entries_stays_cut_over_restarts() -> None:
+    disk, scribe = SimDisk(), Scribe()
+    wal, _ = opened(disk, segment_bytes=4096)
+    for number in range(8):
+        wal.write([scribe.append(payload(1300, number), hard=number == 0)])
+    wal.write([scribe.replace(3)])
+
+    for _ in range(3):
+        assert read_back(disk) == scribe.states[-1]
 
 
 # Marks.
@@ -261,6 +305,7 @@ def test_a_mark_outlives_the_segment_that_it_was_written_in() -> None:
     wal.drop_below(8)
     wal.close()
 
+    opened(disk, snap, segment_bytes=4096)
     wal, boot = opened(disk, snap, segment_bytes=4096)
     assert boot.snap == snap
     wal.drop_below(8)
@@ -342,7 +387,7 @@ def test_a_disk_that_fails_at_start_says_so() -> None:
 
 
 def filled(disk: SimDisk) -> None:
-    disk.capacity = sum(len(disk.peek(name)) for name in disk.names())
+    disk.capacity = disk.used
 
 
 def test_a_full_disk_shows_while_the_next_segment_is_prepared() -> None:
@@ -353,10 +398,10 @@ def test_a_full_disk_shows_while_the_next_segment_is_prepared() -> None:
     with pytest.raises(ReadOnly, match="no room for a log segment of 8192 bytes: free some space"):
         wal.prepare()
 
-    assert wal.needs_segment
+    assert disk.names() == segments(disk)
     disk.capacity = None
     wal.prepare()
-    assert not wal.needs_segment
+    assert len(disk.names()) == 2
 
 
 def test_on_a_full_disk_everything_that_is_reserved_is_still_written() -> None:
@@ -422,7 +467,7 @@ def test_a_node_with_a_nearly_full_disk_still_starts() -> None:
     assert State(boot.entries, boot.hard) == scribe.states[-1]
     with pytest.raises(ReadOnly):
         for number in range(200):
-            disk.capacity = sum(len(disk.peek(name)) for name in disk.names())
+            disk.capacity = disk.used
             wal.write([scribe.append(payload(900, number))])
 
 
@@ -458,7 +503,7 @@ def test_the_next_segment_is_prepared_on_another_thread_while_writes_go_on() -> 
     go_on.set()
     thread.join()
 
-    assert not wal.needs_segment
+    assert len(disk.names()) == 2
     assert read_back(disk).frames == scribe.states[-1].frames
 
 

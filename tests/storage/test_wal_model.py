@@ -150,8 +150,7 @@ class LogMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_dead)
     @rule(room=st.integers(0, 6000))
     def fill_the_disk(self, room: int) -> None:
-        used = sum(len(self.disk.peek(name)) for name in self.disk.names())
-        self.disk.capacity = used + room
+        self.disk.capacity = self.disk.used + room
 
     @rule()
     def free_the_disk(self) -> None:

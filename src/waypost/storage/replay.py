@@ -89,6 +89,7 @@ class Log:
             self._settle(head.first - 1, Damage(file, 0, "entries before this segment are lost"))
             if head.chain and head.chain == self.chain_at(self.last):
                 self._replaced = None
+            self._distrust()
         self._lost_bytes = self._notes_seen = 0
         self.hard = head.hard
         self.mark = head.snap

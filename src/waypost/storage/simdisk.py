@@ -133,6 +133,11 @@ class SimDisk:
         self._calls_left = None
 
     @property
+    def used(self) -> int:
+        """Bytes of all files together."""
+        return sum(inode.size for inode in self._inodes.values())
+
+    @property
     def open_files(self) -> int:
         """How many handles are out."""
         return len(self._open)
@@ -225,8 +230,7 @@ class SimDisk:
         return file
 
     def _take(self, size: int) -> None:
-        used = sum(inode.size for inode in self._inodes.values())
-        if self.capacity is not None and size and used + size > self.capacity:
+        if self.capacity is not None and size and self.used + size > self.capacity:
             raise OSError(errnos.ENOSPC, os.strerror(errnos.ENOSPC))
 
     def _call(self, verb: str, name: str) -> None:

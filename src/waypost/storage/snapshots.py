@@ -4,7 +4,7 @@ A file is a header of 72 bytes, chunks, and a footer.  Little-endian:
 
     header  magic "WPSNAP\\r\\n", version u32, crc u32 over all but itself, cluster u64, node u32,
             kind u32, index u64, ballot (epoch u64, round u64, node u32), chain u32, reserved u64
-    chunk   crc u32 over number, length and bytes; length u32 above 0; the bytes
+    chunk   crc u32 over the bytes; length u32 above 0; the bytes
     footer  crc u32 over the rest, u32 0, count of chunks u64, bytes u64, SHA-256 of all bytes
 
 Always true: a file named ``*.snap`` was complete, synced and read back before it got that name, so
@@ -31,7 +31,6 @@ VERSION = 1
 _MAGIC = b"WPSNAP\r\n"
 _HEADER = struct.Struct("<8sIIQIIQQQIIQ")
 _CHUNK = struct.Struct("<II")
-_NUMBERED = struct.Struct("<QI")
 _FOOTER = struct.Struct("<IIQQ32s")
 _SYNC_EVERY_BYTES = 8 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -144,7 +143,7 @@ class SnapshotWriter:
     def add(self, chunk: bytes) -> None:
         """Append one chunk; 1 MB is a good size."""
         assert 0 < len(chunk) <= CHUNK_BYTES_MAX, f"a chunk of {len(chunk)} bytes"
-        crc = _chunk_crc(self._count, chunk)
+        crc = zlib.crc32(chunk)
         self._digest.update(chunk)
         try:
             self._disk.write(self._file, (_CHUNK.pack(crc, len(chunk)), chunk), self._end)
@@ -242,10 +241,6 @@ def _encode_footer(count: int, size: int, digest: bytes) -> bytes:
     return _FOOTER.pack(crc, 0, count, size, digest)
 
 
-def _chunk_crc(number: int, chunk: bytes) -> int:
-    return zlib.crc32(chunk, zlib.crc32(_NUMBERED.pack(number, len(chunk))))
-
-
 def _read_header(disk: Disk, file: File, name: str, cluster: int, node: Nid) -> Snap:
     data = disk.read(file, 0, _HEADER.size)
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
@@ -278,7 +273,7 @@ def _read_chunks(disk: Disk, file: File, name: str) -> Iterator[bytes]:
         if length == 0:
             break
         chunk = disk.read(file, offset + _CHUNK.size, length) if length <= CHUNK_BYTES_MAX else b""
-        if len(chunk) != length or _chunk_crc(count, chunk) != crc:
+        if len(chunk) != length or zlib.crc32(chunk) != crc:
             raise _rotten(name, offset, f"chunk {count} does not match its checksum")
         digest.update(chunk)
         offset += _CHUNK.size + length
