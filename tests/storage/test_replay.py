@@ -129,6 +129,22 @@ def test_entries_replaced_at_the_end_of_a_segment_are_not_trusted_by_the_next_on
     assert not boot.suspect
 
 
+def test_doubt_in_entries_of_an_older_segment_outlives_the_segment_that_raised_it() -> None:
+    scene = Scene()
+    scene.wal = opened(scene.disk, segment_bytes=4096, has_peers=True)[0]
+    scene.write(scene.scribe.append(b"1", b"2", payload(1500, 1), hard=True))
+    scene.write(scene.scribe.append(payload(100, 2)))
+    scene.write(scene.scribe.replace(2, payload(1500, 3), payload(300, 4)))
+    scene.wal.mark()
+    assert len(segments(scene.disk)) == 2
+    scene.lose(0, file=segments(scene.disk)[1])
+
+    for _ in range(3):
+        boot = scene.boot()
+        assert boot.faulty == (1, 2, 3)
+        assert boot.suspect
+
+
 def test_the_head_of_the_next_segment_proves_that_nothing_was_replaced() -> None:
     scene = Scene()
     scene.wal = opened(scene.disk, segment_bytes=4096, has_peers=True)[0]
@@ -233,6 +249,7 @@ def test_a_wrong_chain_without_any_damage_is_not_trusted_either() -> None:
     stranger = encode(3, Ballot(1, 1, 1), KIND_BATCH, b"3", 0xBAD)
     scene.write(Write(2, entries=(stranger,)))
 
-    boot = scene.boot()
+    wal, boot = opened(scene.disk, has_peers=True)
 
     assert boot.faulty == (1, 2)
+    assert wal.notes[0].endswith("entry 3 does not follow the one before it")

@@ -160,6 +160,8 @@ class Log:
         if known and prev == known:
             self._replaced = None
         elif known and entry.frame and self._replaced is None:
+            what = f"entry {index} does not follow the one before it"
+            where = Damage(where.file, where.offset, what)
             self._replaced = self._doubt_above_commit(index - 1, where)
             self.notes.append(where)
         self._distrust()
@@ -190,6 +192,7 @@ class Log:
         for index in range(max(commit + 1, self.first), min(last, self.last) + 1):
             self.entries[index - self.first] = _hole(index)
             self.faulty[index] = where
+            self.low = min(self.low, index)
         self._replaced = None
 
     def _truncate(self, start: Index) -> None:
