@@ -126,6 +126,21 @@ def test_a_drain_returns_once_every_watcher_has_seen_it(address: str) -> None:
     using(address, test)
 
 
+def test_draining_what_drains_already_returns_at_once(address: str) -> None:
+    async def test(registry: Registry) -> None:
+        async with registry.register("r5b", port=1) as registration:
+            view = registry.service("r5b")
+            await view.ready()
+            await registration.drain(deadline=20)
+
+            async with asyncio.timeout(5):
+                drained = await registration.drain(deadline=20)
+
+            assert (drained.watchers, drained.unseen) == (1, 0)
+
+    using(address, test)
+
+
 def test_closing_with_a_drain_drains_first(address: str) -> None:
     async def test(registry: Registry) -> None:
         watch = registry.watch("r6")

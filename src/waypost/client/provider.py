@@ -257,7 +257,7 @@ class Registrar:
                 return
         assert verified is not None
         log.warning(
-            "%s is registered as %s:%d, but the registry cannot reach it there: %s. It sees this "
+            "%s is registered as %s:%d, but the registry cannot reach it there (%s). It sees this "
             "process at %s. If consumers cannot reach it either, register with host= (the address "
             "that they can reach), and listen on it.",
             instance.id,

@@ -137,7 +137,9 @@ class Registry:
 
     async def drain(self, service: str, instance_id: str, deadline_ms: int) -> Drained:
         """Take an instance out of new picks, and wait until every watcher has seen it go."""
-        revision = await self.set_health(service, instance_id, "draining", "drain asked for")
+        await self.set_health(service, instance_id, "draining", "drain asked for")
+        # Its latest change: who drains already is not changed, and nobody is told of it again.
+        revision = self.record(service, instance_id).revision
         watchers, unseen = await self._node.watches.all_seen(service, revision, deadline_ms / 1000)
         return Drained(revision, watchers, unseen)
 
