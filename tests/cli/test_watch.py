@@ -83,14 +83,11 @@ def test_without_a_registry_it_ends_with_3(world: World) -> None:
     assert refused.out == ""
 
 
-def test_when_nobody_reads_on_it_ends_quietly(
-    world: World, server: str, registry: BlockingRegistry
-) -> None:
+def test_when_nobody_reads_on_it_ends_quietly_and_at_once(world: World, server: str) -> None:
     with world.running("watch", "unread", server=server) as watch:
         watch.line()
         assert watch.process.stdout is not None
         watch.process.stdout.close()
-        register(registry, "unread", "u1")
 
         assert watch.process.wait(20) == 141
         assert watch.process.stderr is not None

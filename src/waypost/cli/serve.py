@@ -183,7 +183,7 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
         f"Waypost is ready: {native} (native), http://{standalone.http_address} (HTTP)\n"
         f"{keeps}\n"
         "\nIn other terminals:\n"
-        f"  waypost register web --port 8000{server} -- python -m http.server 8000\n"
+        f"  waypost register web --port 8000{server} -- python3 -m http.server 8000\n"
         f"  waypost resolve web{server}\n"
         f"  waypost watch web{server}\n"
         "\nCtrl-C stops it.",

@@ -113,7 +113,7 @@ class Hook:
         """Have it run again."""
         self.begin(watch, state)
 
-    async def run(self) -> None:
+    async def run(self) -> int:
         """Run it whenever there is news, until this is cancelled."""
         env = {**os.environ, "WAYPOST_SERVICE": self._service}
         while True:

@@ -5,6 +5,9 @@ where they stopped.
 """
 
 import asyncio
+import os
+import stat
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ from waypost.cli import exits
 from waypost.cli.options import json_option, server_option
 
 if TYPE_CHECKING:
-    from waypost.cli.tellers import Hook, Key, Teller
+    from waypost.cli.tellers import Key, Teller
     from waypost.client.registry import Registry
     from waypost.model import Record
 
@@ -51,10 +54,19 @@ def watch(name: str | None, command: str | None, server: str, as_json: bool) -> 
         tellers.append(Screen())
 
     async def use(registry: "Registry") -> int:
-        if not command:
-            return await _follow(registry, name, tellers)
-        hook = Hook(command, name)
-        return await _follow_with(hook, registry, name, [*tellers, hook])
+        unread = _when_unread()
+        hook = Hook(command, name) if command else None
+        everybody = tellers if hook is None else [*tellers, hook]
+        running = [asyncio.create_task(_follow(registry, name, everybody)), unread]
+        if hook is not None:
+            running.append(asyncio.create_task(hook.run()))
+        try:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.wait(running)
 
     return ask(server, f"watch {name!r}" if name else "watch", as_json, use)
 
@@ -85,15 +97,22 @@ async def _follow(registry: "Registry", name: str | None, tellers: "Sequence[Tel
     return exits.OK
 
 
-async def _follow_with(
-    hook: "Hook", registry: "Registry", name: str | None, tellers: "Sequence[Teller]"
-) -> int:
-    running = asyncio.create_task(hook.run())
-    try:
-        return await _follow(registry, name, tellers)
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
+def _when_unread() -> "asyncio.Future[int]":
+    """Done, with the exit code, when whoever reads the output through a pipe has gone.
+
+    Without this, ``waypost watch | head -1`` would stay until the next change.
+    """
+    loop = asyncio.get_running_loop()
+    unread: asyncio.Future[int] = loop.create_future()
+    output = sys.stdout.fileno()
+
+    def gone() -> None:
+        loop.remove_reader(output)
+        unread.set_result(exits.PIPE_CLOSED)
+
+    if stat.S_ISFIFO(os.fstat(output).st_mode):
+        loop.add_reader(output, gone)  # the writing end of a pipe is only ever "ready" by an error
+    return unread
 
 
 def _key(record: "Record") -> "Key":
