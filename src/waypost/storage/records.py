@@ -8,9 +8,9 @@ Always true:
 
 * each sector of 512 bytes belongs to one batch only, so a write that is torn by a power loss can
   damage no batch that was durable before;
-* no sector of a whole batch begins or ends with eight zero bytes, unless a payload has them there:
-  the filler is not zero.  Sectors that never arrived read as zeros; that is how a torn write is
-  told from rot (``sector_is_missing``).
+* the filler is not zero, so a sector of a whole batch begins or ends with eight zero bytes only if
+  a field or a payload happens to be zero just there.  Sectors that never arrived read as zeros;
+  that is how a torn write is told from rot (``sector_is_missing``).
 
 Pure: bytes in, values out.  What is no valid record is None here; ``recovery`` knows what that
 means where it stands.
