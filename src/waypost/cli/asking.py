@@ -1,5 +1,6 @@
-"""How a command asks a registry, and how it says that it failed: in one line that names what was
-asked, the registry, and what to do next.
+"""How a command asks a registry, and how it says that it failed.
+
+A failure is one line that names what was asked, the registry, and what to do next.
 """
 
 import os

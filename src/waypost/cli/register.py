@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -29,40 +29,6 @@ WAIT_FOR_PORT_S: Final = 10.0
 RETRY_S: Final = 1.0
 PROBE_S: Final = 1.0
 _T = TypeVar("_T")
-
-
-class Wanted:
-    """What is to be registered, and how it is to be spoken of."""
-
-    def __init__(
-        self,
-        name: str,
-        port: int,
-        host: str | None,
-        instance_id: str | None,
-        weight: float | None,
-        tags: tuple[str, ...],
-        meta: dict[str, str],
-        zone: str,
-        version: str,
-        ttl: float,
-        drain_s: float,
-        is_json: bool,
-        command: tuple[str, ...],
-    ) -> None:
-        self.name = name
-        self.port = port
-        self.host = host
-        self.id = instance_id
-        self.weight = weight
-        self.tags = tags
-        self.meta = meta
-        self.zone = zone
-        self.version = version
-        self.ttl = ttl
-        self.drain_s = drain_s
-        self.is_json = is_json
-        self.command = command
 
 
 @click.command()
@@ -130,25 +96,22 @@ def register(
     """
     from waypost.cli.asking import failed, tell_warnings
 
+    details: dict[str, Any] = {
+        "port": port,
+        "host": host,
+        "id": instance_id,
+        "weight": weight,
+        "tags": tags,
+        "meta": dict(meta),
+        "zone": zone,
+        "version": version,
+        "ttl": ttl,
+    }
     is_json = as_json or not (command or sys.stdout.isatty())
-    wanted = Wanted(
-        name,
-        port,
-        host,
-        instance_id,
-        weight,
-        tags,
-        dict(meta),
-        zone,
-        version,
-        ttl,
-        drain_s,
-        is_json,
-        command,
-    )
+    provider = _Provider(name, details, command, server, drain_s=drain_s, is_json=is_json)
     tell_warnings()
     try:
-        return asyncio.run(_Provider(wanted, server).run())
+        return asyncio.run(provider.run())
     except WaypostError as error:
         return failed(error, f"register {name!r}", server, as_json)
 
@@ -156,9 +119,23 @@ def register(
 class _Provider:
     """One run of the command."""
 
-    def __init__(self, wanted: Wanted, server: str) -> None:
-        self._wanted = wanted
+    def __init__(
+        self,
+        name: str,
+        details: dict[str, Any],
+        command: tuple[str, ...],
+        server: str,
+        *,
+        drain_s: float,
+        is_json: bool,
+    ) -> None:
+        """``details`` are what ``Registry.register`` takes."""
+        self._name = name
+        self._details = details
+        self._command = command
         self._server = server
+        self._drain_s = drain_s
+        self._is_json = is_json
         self._signals: asyncio.Queue[int] = asyncio.Queue()
         self._registration: Registration | None = None
         self._program: Program | None = None
@@ -171,7 +148,7 @@ class _Provider:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         connecting = connect(self._server)  # a wrong address is told before anything is started
-        if self._wanted.command and (code := await self._start()) is not None:
+        if self._command and (code := await self._start()) is not None:
             return code
         try:
             async with connecting as registry:
@@ -184,8 +161,8 @@ class _Provider:
         from waypost.cli import program
         from waypost.cli.asking import warn
 
-        command = self._wanted.command
-        env = {"WAYPOST": self._server, "WAYPOST_SERVICE": self._wanted.name}
+        command = self._command
+        env = {"WAYPOST": self._server, "WAYPOST_SERVICE": self._name}
         try:
             self._program = await program.start_program(command, env)
         except FileNotFoundError:
@@ -227,18 +204,18 @@ class _Provider:
         """Register, and wait until that is over."""
         from waypost.cli.asking import tell_events
 
-        wanted = self._wanted
         if self._program is not None:
             await self._wait_for_port()
         registration = self._registration = await self._registered(registry)
         tell_events()
         instance = registration.instance
         where = f"Registered {instance.service}/{instance.id} at {instance.host}:{instance.port}"
-        if wanted.ttl == 0:
+        is_permanent = self._details["ttl"] == 0
+        if is_permanent:
             self._say("registered", f"{where}, for good: only a deregistration removes it.")
         else:
             self._say("registered", f"{where}, for as long as this runs.")
-        if wanted.ttl == 0 and self._program is None:
+        if is_permanent and self._program is None:
             self._registration = None  # it is meant to stay
             return exits.OK
         if (error := await registration.ended()) is not None:
@@ -249,33 +226,20 @@ class _Provider:
         from waypost.cli.asking import warn
         from waypost.cli.program import accepts
 
-        wanted = self._wanted
-        host = wanted.host or "localhost"
-        if not await accepts(host, wanted.port, WAIT_FOR_PORT_S):
+        host, port = self._details["host"] or "localhost", self._details["port"]
+        if not await accepts(host, port, WAIT_FOR_PORT_S):
             warn(
-                f"nothing accepts connections at {host}:{wanted.port} after {WAIT_FOR_PORT_S:g} s: "
+                f"nothing accepts connections at {host}:{port} after {WAIT_FOR_PORT_S:g} s: "
                 "registering it anyway; does the program listen there?"
             )
 
     async def _registered(self, registry: "Registry") -> "Registration":
         from waypost.cli.asking import warn
 
-        wanted = self._wanted
         has_warned = False
         while True:
             try:
-                return await registry.register(
-                    wanted.name,
-                    port=wanted.port,
-                    host=wanted.host,
-                    id=wanted.id,
-                    weight=wanted.weight,
-                    zone=wanted.zone,
-                    version=wanted.version,
-                    tags=wanted.tags,
-                    meta=wanted.meta,
-                    ttl=wanted.ttl,
-                )
+                return await registry.register(self._name, **self._details)
             except Unavailable as error:
                 if self._program is None:
                     raise
@@ -308,7 +272,7 @@ class _Provider:
         try:
             async with asyncio.timeout(PROBE_S):
                 await registry.status()
-            drained = await registration.drain(self._wanted.drain_s)
+            drained = await registration.drain(self._drain_s)
         except WaypostError as error:
             warn(f"not drained: {error}")
             return
@@ -330,7 +294,7 @@ class _Provider:
         from waypost.cli.output import print_json
 
         with contextlib.suppress(BrokenPipeError):  # that nobody reads it ends no registration
-            if not self._wanted.is_json:
+            if not self._is_json:
                 to_whom = sys.stdout if self._program is None else sys.stderr
                 print(text, file=to_whom, flush=True)
             else:

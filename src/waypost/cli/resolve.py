@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,9 +11,9 @@ from waypost.cli import exits
 from waypost.cli.options import duration, filter_options, json_option, server_option
 
 if TYPE_CHECKING:
-    from waypost.client.registry import Answer, Registry
-    from waypost.model import HealthFilter, Record
-    from waypost.wire import Consistency
+    from waypost.client.answers import Answer
+    from waypost.client.registry import Registry
+    from waypost.model import Record
 
 
 HEALTH_FILTERS: Final = (
@@ -25,21 +25,6 @@ HEALTH_FILTERS: Final = (
     "critical",
     "draining",
 )
-
-
-class Wanted:
-    """What was asked for."""
-
-    def __init__(
-        self, name: str, health: str, tags: tuple[str, ...], zone: str, meta: dict[str, str]
-    ) -> None:
-        self.name = name
-        self.health: HealthFilter = cast("HealthFilter", health)
-        self.tags = tags
-        self.zone = zone
-        self.meta = meta
-        self.consistency: Consistency = "default"
-        self.max_stale: float | None = None
 
 
 @click.command()
@@ -92,33 +77,30 @@ def resolve(
         raise click.UsageError("--policy says how --one chooses: add --one")
     from waypost.cli.asking import ask
 
-    wanted = Wanted(name, health, tags, zone, dict(meta))
-    wanted.consistency = "linearizable" if consistency == "linearizable" else "default"
-    wanted.max_stale = max_stale
+    conditions: dict[str, Any] = {
+        "health": health,
+        "tags": tags,
+        "zone": zone,
+        "meta": dict(meta),
+        "consistency": consistency,
+        "max_stale": max_stale,
+    }
 
     async def use(registry: "Registry") -> int:
-        answer = await _answer(registry, wanted)
+        answer = await _answer(registry, name, conditions)
         records = answer.records
         if one and records:
             records = (_one_of(records, policy, name),)
         _show(name, answer, records, one, as_json)
         if not records:
-            await _explain_none(registry, wanted)
+            await _explain_none(registry, name)
         return exits.OK
 
     return ask(server, f"resolve {name!r}", as_json, use)
 
 
-async def _answer(registry: "Registry", wanted: Wanted) -> "Answer":
-    answer = await registry.resolve(
-        wanted.name,
-        health=wanted.health,
-        tags=wanted.tags,
-        zone=wanted.zone,
-        meta=wanted.meta,
-        consistency=wanted.consistency,
-        max_stale=wanted.max_stale,
-    )
+async def _answer(registry: "Registry", name: str, conditions: dict[str, Any]) -> "Answer":
+    answer = await registry.resolve(name, **conditions)
     if answer.source in ("cache", "disk"):
         from waypost.cli.asking import warn
 
@@ -126,13 +108,13 @@ async def _answer(registry: "Registry", wanted: Wanted) -> "Answer":
     return answer
 
 
-async def _explain_none(registry: "Registry", wanted: Wanted) -> None:
+async def _explain_none(registry: "Registry", name: str) -> None:
     """Raise why nothing was found."""
     from waypost.balance.refusal import why_none
     from waypost.errors import NoInstance, UnknownService
     from waypost.model import resolvable
 
-    every = (await registry.resolve(wanted.name, health="any")).records
+    every = (await registry.resolve(name, health="any")).records
     if not every:
         raise UnknownService(
             "no instance is registered: check the name, or start a provider ('waypost services' "
@@ -142,7 +124,7 @@ async def _explain_none(registry: "Registry", wanted: Wanted) -> None:
         raise NoInstance(
             f"{len(every)} registered, and none of them meets the conditions: leave some out"
         )
-    raise NoInstance(why_none(wanted.name, every))
+    raise NoInstance(why_none(name, every))
 
 
 def _one_of(records: "Sequence[Record]", policy: str | None, name: str) -> "Record":
