@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 from waypost.balance import DEFAULT_POLICY, Endpoint
-from waypost.client.blocking import BlockingRegistration, BlockingService
+from waypost.client.blocking import BlockingRegistration
+from waypost.client.blocking_views import BlockingService
 from waypost.client.connect import TIMEOUT_S, connect
 from waypost.client.service import Service, went_well
 from waypost.errors import Invalid, NoInstance, UnknownInstance, UnknownService

@@ -12,7 +12,7 @@ import waypost
 from waypost import wire
 from waypost.client.registry import Registry
 from waypost.commands import Deregister, Refused, Register
-from waypost.errors import Overloaded, TimedOut, Unavailable
+from waypost.errors import Overloaded, TimedOut
 
 Test = Callable[[Registry, list[ScriptedNode]], Coroutine[Any, Any, None]]
 
@@ -289,37 +289,3 @@ def test_a_permanent_instance_needs_no_session() -> None:
         assert wire.decode_write(body)[0].session == ""  # type: ignore[union-attr]
 
     providing(test)
-
-
-def test_reads_are_asked_again_elsewhere() -> None:
-    def no_leader(peer: Peer, frame_id: int, body: bytes) -> None:
-        peer.fault(frame_id, "unavailable", "cut off from the majority")
-
-    def nothing_there(peer: Peer, frame_id: int, body: bytes) -> None:
-        peer.send(wire.RESOLVED, frame_id, wire.Resolved(3, 0, "follower", False, []))
-
-    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
-        connection = await registry._link.connected()
-        for node in nodes:
-            is_here = node.address == connection.address
-            node.answers[wire.RESOLVE] = no_leader if is_here else nothing_there
-
-        answer = await registry.resolve("orders")
-
-        assert (answer.revision, answer.source) == (3, "follower")
-        assert registry._link.connection is connection
-
-    providing(test, nodes=2)
-
-
-def test_reads_that_fail_everywhere_tell_what_was_tried() -> None:
-    def no_leader(peer: Peer, frame_id: int, body: bytes) -> None:
-        peer.fault(frame_id, "unavailable", "no leader")
-
-    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
-        nodes[0].answers[wire.RESOLVE] = no_leader
-
-        with pytest.raises(Unavailable, match=r"no leader.*\(tried \d+ times"):
-            await registry.resolve("orders", max_stale=1)
-
-    providing(test, timeout=0.3)

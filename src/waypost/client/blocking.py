@@ -10,86 +10,36 @@ registered: in a child, leaving its ``with`` block does nothing.  What is still 
 process ends is closed then, which deregisters.
 """
 
-import asyncio
 import atexit
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from waypost import wire
-from waypost.balance import DEFAULT_POLICY, Endpoint
+from waypost.balance import DEFAULT_POLICY
+from waypost.client.answers import Answer, ServiceList
+from waypost.client.asking import CLOSED
+from waypost.client.blocking_views import BlockingService, BlockingWatch
+from waypost.client.driver import Driver
 from waypost.client.provider import Registration
 from waypost.client.registrations import State
-from waypost.client.registry import (
-    GRACE_DEFAULT_S,
-    TTL_DEFAULT_S,
-    Answer,
-    Registering,
-    Registry,
-    ServiceList,
-)
-from waypost.client.service import Begun, Service, went_well
+from waypost.client.registry import GRACE_DEFAULT_S, TTL_DEFAULT_S, Registry
+from waypost.client.service import Service
 from waypost.client.watching import Watch
 from waypost.errors import Rejected, Unavailable, WaypostError
 from waypost.model import (
-    Change,
     Health,
     HealthFilter,
     Instance,
-    Record,
-    Revision,
     ServiceName,
-    Source,
 )
 
 _T = TypeVar("_T")
 _H = TypeVar("_H")
 CLOSE_S: Final = 5.0
-
-
-class _Driver:
-    """A thread that runs an event loop with one ``Registry`` on it."""
-
-    def __init__(self, open_registry: Callable[[], Registry]) -> None:
-        # Not uvloop, whatever the policy: a loop that was forked away must be safe to abandon.
-        self._loop = asyncio.SelectorEventLoop()
-        self._thread = threading.Thread(target=self._serve, name="waypost client", daemon=True)
-        self._thread.start()
-
-        async def open_it() -> Registry:
-            return open_registry()
-
-        self.registry = self.run(open_it())
-
-    def run(self, what: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and wait for its result; an interrupt cancels it."""
-        if not self._thread.is_alive():
-            what.close()
-            raise Unavailable("this client is closed: open another with waypost.connect()")
-        future = asyncio.run_coroutine_threadsafe(what, self._loop)
-        try:
-            return future.result()
-        finally:
-            future.cancel()
-
-    def stop(self) -> None:
-        """Close the registry, and end the thread."""
-        with suppress(WaypostError):
-            self.run(self.registry.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_S)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
 
 
 class BlockingRegistry:
@@ -98,8 +48,8 @@ class BlockingRegistry:
     def __init__(self, open_registry: Callable[[], Registry]) -> None:
         self._open = open_registry
         self._lock = threading.Lock()
-        self._driver: _Driver | None = None
-        self._abandoned: list[_Driver] = []
+        self._driver: Driver | None = None
+        self._abandoned: list[Driver] = []
         """Inherited by a fork: kept, so that nothing of them is ever finalised here."""
         self._is_closed = False
         _open_registries.add(self)
@@ -128,30 +78,23 @@ class BlockingRegistry:
         Returns once it is done.  In ``with registry.register(...):`` it is deregistered at the end
         of the block.
         """
-
-        def begin(registry: Registry) -> Registering:
-            return registry.register(
-                service,
-                port=port,
-                host=host,
-                id=id,
-                weight=weight,
-                zone=zone,
-                version=version,
-                tags=tags,
-                meta=meta,
-                ports=ports,
-                ttl=ttl,
-                grace=grace,
-                health=health,
-            )
-
         driver = self.driver()
-
-        async def register() -> Registration:
-            return await begin(driver.registry)
-
-        return BlockingRegistration(self, driver, driver.run(register()))
+        registering = driver.registry.register(
+            service,
+            port=port,
+            host=host,
+            id=id,
+            weight=weight,
+            zone=zone,
+            version=version,
+            tags=tags,
+            meta=meta,
+            ports=ports,
+            ttl=ttl,
+            grace=grace,
+            health=health,
+        )
+        return BlockingRegistration(driver, driver.run(registering.start()))
 
     def deregister(self, service: ServiceName, id: str) -> None:
         """Remove an instance, whoever registered it; ``UnknownInstance`` if there is none."""
@@ -202,21 +145,21 @@ class BlockingRegistry:
         zone: str = "",
         version: str = "",
         meta: Mapping[str, str] | None = None,
-    ) -> "BlockingService":
+    ) -> BlockingService:
         """Give a live view of a service to pick from: see ``Registry.service``."""
 
         async def begin(registry: Registry) -> Service:
             return registry.service(name, policy, tags=tags, zone=zone, version=version, meta=meta)
 
-        return BlockingService(self, begin)
+        return BlockingService(self.driver, begin)
 
-    def watch(self, name: ServiceName | None = None) -> "BlockingWatch":
+    def watch(self, name: ServiceName | None = None) -> BlockingWatch:
         """Follow a service, or all of them: each instance as ``up``, then every change, once."""
 
         async def begin(registry: Registry) -> Watch:
             return registry.watch(name)
 
-        return BlockingWatch(self, begin)
+        return BlockingWatch(self.driver, begin)
 
     def status(self) -> wire.NodeStatus:
         """Ask the node that this client is connected to how it is."""
@@ -244,13 +187,13 @@ class BlockingRegistry:
     ) -> None:
         self.close()
 
-    def driver(self) -> _Driver:
+    def driver(self) -> Driver:
         """The thread that does the work; started by whoever needs it first."""
         with self._lock:
             if self._is_closed:
-                raise Unavailable("this client is closed: open another with waypost.connect()")
+                raise Unavailable(CLOSED)
             if self._driver is None:
-                self._driver = _Driver(self._open)
+                self._driver = Driver(self._open)
             return self._driver
 
     def abandon_in_child(self) -> None:
@@ -268,10 +211,7 @@ class BlockingRegistry:
 class BlockingRegistration:
     """One registered instance, for blocking code: see ``Registration``."""
 
-    def __init__(
-        self, registry: BlockingRegistry, driver: _Driver, registration: Registration
-    ) -> None:
-        self._registry = registry
+    def __init__(self, driver: Driver, registration: Registration) -> None:
         self._driver = driver
         self._registration = registration
         self._pid = os.getpid()
@@ -332,192 +272,13 @@ class BlockingRegistration:
             with suppress(Unavailable):  # closed already, and so deregistered
                 self._driver.run(self._registration.leave())
 
-    def _own(self) -> _Driver:
+    def _own(self) -> Driver:
         if os.getpid() != self._pid:
             raise Rejected(
                 f"{self.instance.id!r} was registered by process {self._pid}, which this one was "
                 "forked from: it is that one's to change; register your own"
             )
         return self._driver
-
-
-class _Living(Generic[_H]):
-    """Something that lives on a registry's driver; begun anew on each driver, as after a fork."""
-
-    def __init__(
-        self, registry: BlockingRegistry, begin: Callable[[Registry], Coroutine[Any, Any, _H]]
-    ) -> None:
-        self._registry = registry
-        self._begin = begin
-        self._live: tuple[_Driver, _H] | None = None
-        self.live()
-
-    def live(self) -> tuple[_Driver, _H]:
-        """The thing, and the driver that it lives on."""
-        driver = self._registry.driver()
-        if self._live is None or self._live[0] is not driver:
-            self._live = driver, driver.run(self._begin(driver.registry))
-        return self._live
-
-
-class BlockingService(_Living[Service]):
-    """The instances of a service, as this process knows them now: see ``Service``."""
-
-    def ready(self) -> None:
-        """Wait until the registry has answered, or what was last known has been found."""
-        self._ready()
-
-    @property
-    def name(self) -> ServiceName:
-        """Which service it is."""
-        return self.live()[1].name
-
-    @property
-    def policy(self) -> str:
-        """How one is chosen."""
-        return self.live()[1].policy
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """All that is registered and meets the conditions, drained and unhealthy ones too."""
-        return self._ready().records
-
-    @property
-    def instances(self) -> tuple[Instance, ...]:
-        """Those that may be picked now."""
-        return self._ready().instances
-
-    def pick(self) -> Instance:
-        """Choose an instance by the policy; ``NoInstance`` says why there is none."""
-        return self._ready().pick()
-
-    def call(self) -> "BlockingCall":
-        """Pick an instance for the body of a ``with``, and learn from how that goes."""
-        return BlockingCall(self)
-
-    def choose(self) -> tuple[Service, Endpoint]:
-        """Choose as ``pick`` does, for ``Service.begin``."""
-        service = self._ready()
-        return service, service.choose()
-
-    @property
-    def revision(self) -> Revision:
-        """The registry's revision that this is as of; 0 if it is not known."""
-        return self.live()[1].revision
-
-    @property
-    def source(self) -> Source | None:
-        """``follower`` while live, ``cache`` or ``disk`` while the registry is away."""
-        return self.live()[1].source
-
-    @property
-    def as_of(self) -> float:
-        """Unix time, in seconds, at which it was last known to be current."""
-        return self.live()[1].as_of
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was last known to be current."""
-        return self.live()[1].age
-
-    def _ready(self) -> Service:
-        driver, service = self.live()
-        if service.source is None:
-            driver.run(service.ready())
-        return service
-
-
-class BlockingCall:
-    """One call of one instance, from pick to release, for ``with``."""
-
-    __slots__ = ("_begun", "_service")
-
-    def __init__(self, service: BlockingService) -> None:
-        self._service = service
-        self._begun: Begun | None = None
-
-    def __enter__(self) -> Instance:
-        service, endpoint = self._service.choose()
-        self._begun = service.begin(endpoint)
-        return self._begun.endpoint.instance
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._begun is not None
-        self._begun.service.end(self._begun, went_well(error))
-
-
-class BlockingWatch(_Living[Watch]):
-    """Every change of a service, for ``for``: see ``Watch``.  Iterate over it in one thread.
-
-    In a forked child it starts again, with what is there.
-    """
-
-    def __init__(
-        self, registry: BlockingRegistry, begin: Callable[[Registry], Coroutine[Any, Any, Watch]]
-    ) -> None:
-        self._taken: deque[Change] = deque()
-        self._is_closed = False
-        super().__init__(registry, begin)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Change:
-        if not self._taken and not self._is_closed:
-            driver, watch = self.live()
-            self._taken.extend(driver.run(watch.take()))
-        if not self._taken:
-            raise StopIteration
-        return self._taken.popleft()
-
-    def ready(self) -> None:
-        """Wait until it is known what is there, be it nothing."""
-        driver, watch = self.live()
-        driver.run(watch.ready())
-
-    @property
-    def revision(self) -> Revision:
-        """The revision up to which everything has been taken in."""
-        return self.live()[1].revision
-
-    @property
-    def source(self) -> Source | None:
-        """Where it comes from now: ``follower`` if live, else ``cache`` or ``disk``."""
-        return self.live()[1].source
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was last known to be current."""
-        return self.live()[1].age
-
-    def close(self) -> None:
-        """End it, also for a thread that waits for its next change.  Twice does nothing."""
-        self._is_closed = True
-        self._taken.clear()
-        if self._live is not None:
-            driver, watch = self._live
-
-            async def close() -> None:
-                watch.close()
-
-            with suppress(Unavailable):  # the registry was closed, and the watch with it
-                driver.run(close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 _open_registries: set[BlockingRegistry] = set()

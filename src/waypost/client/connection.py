@@ -13,7 +13,6 @@ that a half-open connection cannot last.
 import asyncio
 import os
 import socket
-import weakref
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, cast
@@ -22,6 +21,7 @@ import msgspec
 
 from waypost import wire
 from waypost.client.addresses import Address
+from waypost.client.forks import leave_in_children
 from waypost.commands import ClientCommand, Outcome
 from waypost.errors import (
     ERRORS_BY_CODE,
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP is connected."""
         self._transport = cast("asyncio.Transport", transport)
-        _inherited.add(self)
+        leave_in_children(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: take every frame that is whole."""
@@ -197,9 +197,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over: whoever waits hears of it."""
-        self._why = self._why or (
-            f"connection lost: {exc}" if exc else "closed by the registry"
-        )
+        self._why = self._why or (f"connection lost: {exc}" if exc else "closed by the registry")
         self._transport = None
         if self._watchman is not None:
             self._watchman.cancel()
@@ -384,22 +382,3 @@ def _ignore(kind: int, frame_id: int, body: bytes) -> None:
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-# A forked child shares its parent's sockets.  It must not speak on them, and it must not keep them
-# open either: the registry would believe the parent alive after it died.  Each is replaced by
-# /dev/null, under the same number: the peer notices nothing, and whatever still refers to the
-# number in the child closes something harmless.
-
-_inherited: "weakref.WeakSet[Connection]" = weakref.WeakSet()
-
-
-def _drop_inherited() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    for connection in list(_inherited):
-        connection.drop_in_child(null)
-    os.close(null)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drop_inherited)

@@ -6,17 +6,15 @@ on watching.  Belongs to the event loop that it was opened on.
 """
 
 import asyncio
-import ipaddress
 import logging
 import random
-import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -24,25 +22,25 @@ from waypost import wire
 from waypost.balance import DEFAULT_POLICY
 from waypost.catalog.queries import select
 from waypost.client.addresses import Address
+from waypost.client.answers import Answer, ServiceList
+from waypost.client.asking import Asking
 from waypost.client.connection import Connection
 from waypost.client.lastknown import LastKnown
 from waypost.client.link import Link
 from waypost.client.provider import Registrar, Registration
+from waypost.client.registering import Registering
 from waypost.client.registrations import Wish, error_of
-from waypost.client.retry import RetryBudget, wait_before_retry_ms
 from waypost.client.service import Service
 from waypost.client.watching import Watch, Watching
-from waypost.commands import ClientCommand, Deregister, Refused
-from waypost.errors import Invalid, Overloaded, TimedOut, Unavailable, WaypostError
+from waypost.commands import Deregister, Refused
+from waypost.errors import Invalid, Unavailable, WaypostError
 from waypost.model import (
     GRACE_MS_DEFAULT,
-    ID_CHARS_MAX,
     TTL_MS_DEFAULT,
     Health,
     HealthFilter,
     Instance,
     Query,
-    Record,
     Revision,
     ServiceName,
     Source,
@@ -57,33 +55,6 @@ log = logging.getLogger("waypost")
 TTL_DEFAULT_S: Final = TTL_MS_DEFAULT / 1000
 GRACE_DEFAULT_S: Final = GRACE_MS_DEFAULT / 1000
 EVERYWHERE: Final = ("0.0.0.0", "::")
-_NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9._:@-]+")
-_T = TypeVar("_T")
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The instances of a service, and how fresh that is."""
-
-    records: tuple[Record, ...]
-    revision: Revision
-    age: float
-    """Seconds that it may be behind."""
-    source: Source
-    """``leader`` or ``follower``; ``cache`` or ``disk`` if no registry could be reached."""
-
-    @property
-    def instances(self) -> tuple[Instance, ...]:
-        """The instances, without what the registry knows about them."""
-        return tuple(record.instance for record in self.records)
-
-
-class ServiceList(msgspec.Struct, frozen=True, gc=False):
-    """Every service, in numbers, and how fresh that is."""
-
-    services: tuple[wire.ServiceSummary, ...]
-    revision: Revision
-    age: float
-    source: Source
 
 
 class Registry:
@@ -98,8 +69,6 @@ class Registry:
         cache_dir: Path | None,
     ) -> None:
         self._timeout_s = timeout
-        self._draw: Callable[[], float] = random.random
-        self._budget = RetryBudget(_now_ms())
         self._cluster = ""
         self._seen: Revision = 0
         """The highest revision that this client has been shown; no answer may be older."""
@@ -108,11 +77,12 @@ class Registry:
         self._last_known = LastKnown(cache_dir, name)
         self._watching = Watching(self._last_known)
         self._registrar = Registrar(
-            secrets.token_urlsafe(16), draw=self._draw, on_written=self._saw
+            secrets.token_urlsafe(16), draw=random.random, on_written=self._saw
         )
-        self._link = Link(addresses, self, connect_timeout_s=connect_timeout, draw=self._draw)
+        self._link = Link(addresses, self, connect_timeout_s=connect_timeout, draw=random.random)
         self._watching.link = self._registrar.link = self._link
-        self._is_closing = self._is_closed = False
+        self._asking = Asking(self._link, draw=random.random, timeout_s=timeout)
+        self._is_closing = False
 
     # Providers
 
@@ -132,7 +102,7 @@ class Registry:
         ttl: float = TTL_DEFAULT_S,
         grace: float = GRACE_DEFAULT_S,
         health: Health = "passing",
-    ) -> "Registering":
+    ) -> Registering:
         """Register an instance of a service, and keep it registered.
 
         ``async with registry.register("orders", port=8080):`` deregisters at the end of the block;
@@ -170,7 +140,15 @@ class Registry:
             dict(ports or {}),
         )
         check_instance(instance)
-        return Registering(self, instance, host, id, ttl_ms, grace_ms, health)
+        return Registering(
+            self._begin,
+            instance,
+            host=host,
+            id=id,
+            ttl_ms=ttl_ms,
+            grace_ms=grace_ms,
+            health=health,
+        )
 
     async def deregister(self, service: ServiceName, id: str) -> None:
         """Remove an instance, whoever registered it; ``UnknownInstance`` if there is none."""
@@ -180,7 +158,10 @@ class Registry:
         if wish is not None:
             await self._registration(wish).deregister()
         else:
-            await self._write(Deregister(service, id))
+            written = await self._asking.write(Deregister(service, id))
+            self._saw(written.revision)
+            if isinstance(written.outcome, Refused):
+                raise error_of(written.outcome)
         await self._show(service)
 
     async def drain(self, service: ServiceName, id: str, deadline: float = 10.0) -> wire.Drained:
@@ -191,7 +172,7 @@ class Registry:
         check_service(service)
         check_id(id)
         request = wire.Drain(service, id, round(deadline * 1000))
-        body = await self._ask(wire.DRAIN, wire.encode(request), more_s=deadline)
+        body = await self._asking.ask(wire.DRAIN, wire.encode(request), more_s=deadline)
         return wire.decode_drained(body)
 
     # Consumers
@@ -219,7 +200,7 @@ class Registry:
         stale_ms = -1 if max_stale is None else round(max_stale * 1000)
         wants_fresh = consistency != "default" or stale_ms >= 0
         try:
-            body = await self._ask(
+            body = await self._asking.ask(
                 wire.RESOLVE,
                 lambda: wire.encode(
                     wire.Resolve(service, query, consistency, stale_ms, self._seen)
@@ -244,7 +225,7 @@ class Registry:
 
     async def services(self) -> ServiceList:
         """List every service that has an instance."""
-        listed = wire.decode_services(await self._ask(wire.LIST))
+        listed = wire.decode_services(await self._asking.ask(wire.LIST))
         self._saw(listed.revision)
         return ServiceList(
             tuple(listed.services), listed.revision, listed.age_ms / 1000, listed.source
@@ -273,7 +254,7 @@ class Registry:
                 self._watching.watched(name),
                 query,
                 policy,
-                draw=self._draw,
+                draw=random.random,
                 clock_ns=time.monotonic_ns,
                 timeout_s=self._timeout_s,
             )
@@ -287,7 +268,7 @@ class Registry:
 
     async def status(self) -> wire.NodeStatus:
         """Ask the node that this client is connected to how it is."""
-        return wire.decode_status(await self._ask(wire.STATUS))
+        return wire.decode_status(await self._asking.ask(wire.STATUS))
 
     # Life
 
@@ -303,10 +284,10 @@ class Registry:
             if drain is not None:
                 held = [self._registration(wish) for wish in self._registrar.registrations]
                 await asyncio.gather(*(_drained(registration, drain) for registration in held))
-            self._is_closed = True
+            self._asking.close()
             await self._registrar.close()
         finally:
-            self._is_closed = True
+            self._asking.close()
             self._watching.close()
             await self._link.close()
             await self._last_known.close()
@@ -337,18 +318,11 @@ class Registry:
         self._registrar.disconnected()
         self._watching.disconnected()
 
-    # What ``Registering`` needs
+    # What the verbs are made of
 
-    async def begin(self, registering: "Registering") -> Registration:
-        """Register, and return once it is done."""
-        instance = registering.instance
-        if registering.host is None:
-            host = await self._local_host()
-            instance = msgspec.structs.replace(instance, host=host)
-        if registering.id is None:
-            instance = msgspec.structs.replace(instance, id=_made_up_id(instance))
-        check_instance(instance)
-        self._check_open()
+    async def _begin(self, registering: Registering) -> Registration:
+        instance = await registering.completed(self._link, self._timeout_s)
+        self._asking.check_open()
         wish = self._registrar.begin(
             instance,
             ttl_ms=registering.ttl_ms,
@@ -363,79 +337,6 @@ class Registry:
         self._registrar.verify(wish)
         await self._show(instance.service)
         return self._registration(wish)
-
-    # Asking
-
-    async def _ask(
-        self,
-        kind: int,
-        body: bytes | Callable[[], bytes] = b"",
-        *,
-        is_patient: Callable[[], bool] = lambda: True,
-        more_s: float = 0.0,
-    ) -> bytes:
-        return await self._retried(
-            lambda connection: connection.ask(kind, body() if callable(body) else body),
-            is_patient,
-            self._timeout_s + more_s,
-        )
-
-    async def _write(self, command: ClientCommand) -> None:
-        """Send a command that is safe to repeat."""
-        written = await self._retried(
-            lambda connection: connection.write(command), lambda: True, self._timeout_s
-        )
-        self._saw(written.revision)
-        if isinstance(written.outcome, Refused):
-            raise error_of(written.outcome)
-
-    async def _retried(
-        self,
-        send: Callable[[Connection], Awaitable[_T]],
-        is_patient: Callable[[], bool],
-        timeout_s: float,
-    ) -> _T:
-        """Send a request that is safe to repeat, until it is answered or there is no point."""
-        self._check_open()
-        self._budget.earn(_now_ms())
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        tried: list[str] = []
-        try:
-            async with asyncio.timeout_at(deadline):
-                while True:
-                    connection = self._link.connection
-                    if connection is None:
-                        connection = await self._link.connected(patient=is_patient())
-                    try:
-                        return await self._once(send, connection, is_first=not tried)
-                    except Unavailable as error:
-                        tried.append(str(error))
-                        wait_s = wait_before_retry_ms(error, len(tried), self._draw()) / 1000
-                        is_too_late = loop.time() + wait_s >= deadline
-                        if is_too_late or not self._budget.spend(_now_ms()):
-                            raise _after_attempts(error, tried) from error
-                        await asyncio.sleep(wait_s)
-        except TimeoutError:
-            timed_out = TimedOut(f"no answer within {timeout_s:g} s: ask again, or allow more time")
-            raise _after_attempts(timed_out, tried) from None
-
-    async def _once(
-        self,
-        send: Callable[[Connection], Awaitable[_T]],
-        connection: Connection,
-        *,
-        is_first: bool,
-    ) -> _T:
-        """Ask the node that this client is connected to; after it failed, another if there is."""
-        if is_first or not self._link.has_choice:
-            return await send(connection)
-        other = await self._link.elsewhere(connection.address)
-        try:
-            return await send(other)
-        finally:
-            other.abort("it has answered")
-            await other.closed
 
     def _recall(self, service: ServiceName) -> Answer | None:
         """What is known of all instances of a service without asking, or None."""
@@ -462,63 +363,8 @@ class Registry:
                 async with asyncio.timeout(self._timeout_s):
                     await connection.fence()
 
-    async def _local_host(self) -> str:
-        """Find the address from which this process reaches the registry."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                connection = await self._link.connected()
-        except TimeoutError:
-            raise self._link.unavailable() from None
-        host = connection.local_host
-        if ipaddress.ip_address(host.partition("%")[0]).is_loopback and ":" not in host:
-            return "127.0.0.1"  # not 127.0.1.1, where Debian puts the host's own name
-        return host
-
     def _registration(self, wish: Wish) -> Registration:
         return Registration(self._registrar, wish, self.drain, self._timeout_s)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise Unavailable("this client is closed: open another with waypost.connect()")
-
-
-class Registering:
-    """A registration to be: ``await`` it, or use it in ``async with``."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        instance: Instance,
-        host: str | None,
-        id: str | None,
-        ttl_ms: int,
-        grace_ms: int,
-        health: Health,
-    ) -> None:
-        self.instance = instance
-        self.host = host
-        self.id = id
-        self.ttl_ms = ttl_ms
-        self.grace_ms = grace_ms
-        self.health: Health = health
-        self._registry = registry
-        self._registration: Registration | None = None
-
-    def __await__(self) -> Generator[object, None, Registration]:
-        return self._registry.begin(self).__await__()
-
-    async def __aenter__(self) -> Registration:
-        self._registration = await self
-        return self._registration
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._registration is not None
-        await self._registration.leave()
 
 
 async def _drained(registration: Registration, deadline: float) -> None:
@@ -526,23 +372,3 @@ async def _drained(registration: Registration, deadline: float) -> None:
         await registration.drain(deadline)
     except WaypostError as error:  # it goes all the same
         log.warning("%s was not drained: %s", registration.instance.id, error)
-
-
-def _after_attempts(error: Unavailable, tried: list[str]) -> Unavailable:
-    """The same error, telling what has been tried."""
-    if not tried or tried == [str(error)]:
-        return error
-    message = f"{error.message} (tried {len(tried)} times: {'; '.join(dict.fromkeys(tried))})"
-    if isinstance(error, Overloaded):
-        return Overloaded(message, retry_after=error.retry_after)
-    return type(error)(message)
-
-
-def _made_up_id(instance: Instance) -> str:
-    """Tell instances apart at a glance, and for certain."""
-    name = f"{instance.service}-{instance.host}-{instance.port}"
-    return f"{_NOT_OF_AN_ID.sub('-', name)[: ID_CHARS_MAX - 9]}-{secrets.token_hex(4)}"
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -16,7 +16,7 @@ import msgspec
 
 from waypost.balance import Endpoint, Pool
 from waypost.catalog.queries import select
-from waypost.client.watching import Watched
+from waypost.client.watched import Watched
 from waypost.model import Instance, Query, Record, Revision, ServiceName, Source
 
 

@@ -12,9 +12,7 @@ was told and what is known, so that nobody's backlog grows without bound.
 import asyncio
 import logging
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,7 +20,8 @@ from waypost import wire
 from waypost.client.connection import Connection, error_of
 from waypost.client.lastknown import Known, LastKnown
 from waypost.client.link import Link
-from waypost.client.view import Key, View, diff
+from waypost.client.view import Key, diff
+from waypost.client.watched import Watched
 from waypost.errors import Unavailable, WaypostError
 from waypost.model import Change, Record, Revision, ServiceName, Source
 
@@ -34,53 +33,6 @@ HOLD_S: Final = 5.0
 """How long after the registry lost its data an instance may take to register again."""
 REFRESH_S: Final = 60.0
 """How often the time on disk is renewed although nothing changes."""
-
-
-class Watched:
-    """One service (or with an empty name all of them), and everybody who follows it."""
-
-    def __init__(self, service: ServiceName, watching: "Watching") -> None:
-        self.service = service
-        self.view = View()
-        self.watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-        self.refreshes: list[Callable[[], None]] = []
-        """What is called, once per turn, after the view has changed."""
-        self.error: WaypostError | None = None
-        """Why the registry will never let this be watched."""
-        self.watch_id = 0
-        """On the current connection; 0 while it is not being watched there."""
-        self.as_of_ms = 0
-        """Unix time at which the view was last known to be current; for a live one, ask ``age``."""
-        self.saved_at = 0.0
-        self.hold: asyncio.TimerHandle | None = None
-        """Runs while the view holds what the registry has forgotten."""
-        self.changed = asyncio.Event()
-        self._watching = watching
-
-    @property
-    def is_followed(self) -> bool:
-        """Whether anybody wants it to be kept current."""
-        return bool(self.refreshes or self.watches)
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since it was last known to be current."""
-        return max(0.0, time.time() - self.current_at_ms() / 1000)
-
-    def current_at_ms(self) -> int:
-        """Unix time, in milliseconds, at which the view was last known to be current."""
-        heard_at_ms = self._watching.heard_at_ms()
-        if self.view.source == "follower" and heard_at_ms:
-            return heard_at_ms
-        return self.as_of_ms
-
-    async def ready(self, timeout_s: float) -> None:
-        """Wait until anything is known, from the registry or, while it is away, from disk."""
-        await self._watching.ready(self, timeout_s)
-
-    def settle(self) -> None:
-        """Bring every view up to what the watches have been told."""
-        self._watching.settle()
 
 
 class Watching:
