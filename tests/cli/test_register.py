@@ -376,10 +376,11 @@ def test_a_program_that_cannot_be_run_is_told(
     assert len(refused.err.splitlines()) == 1
 
 
-def test_a_wrong_address_is_told_before_the_program_is_started(
-    world: World, program: Program
+def test_what_is_out_of_bounds_is_told_before_the_program_is_started(
+    world: World, server: str, program: Program
 ) -> None:
-    refused = world.run(*program.arguments("web"), server="http://127.0.0.1:8500")
+    wrong_address = world.run(*program.arguments("web"), server="http://127.0.0.1:8500")
+    wrong_name = world.run(*program.arguments("Not A Name"), server=server)
 
-    assert refused.code == 64
+    assert wrong_address.code == wrong_name.code == 64
     assert program.said() == []

@@ -147,15 +147,16 @@ class _Provider:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
-        connecting = connect(self._server)  # a wrong address is told before anything is started
-        if self._command and (code := await self._start()) is not None:
-            return code
-        try:
-            async with connecting as registry:
+        async with connect(self._server) as registry:
+            # Said once for nothing: what is out of bounds is told before anything is started.
+            registry.register(self._name, **self._details)
+            if self._command and (code := await self._start()) is not None:
+                return code
+            try:
                 return await self._run(registry)
-        finally:
-            if self._program is not None:
-                self._program.kill()
+            finally:
+                if self._program is not None:
+                    self._program.kill()
 
     async def _start(self) -> int | None:
         from waypost.cli import program
@@ -309,3 +310,5 @@ async def _cancelled(task: "asyncio.Task[_T]") -> None:
     """End a task, whatever it was doing; what it failed with has been dealt with."""
     task.cancel()
     await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
