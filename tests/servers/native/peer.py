@@ -13,7 +13,7 @@ PATIENCE_S = 10
 
 
 class Peer:
-    """One connection.  Nothing is read or answered but by the test."""
+    """One connection.  Nothing is read or answered but by the test, unless it is ``polite``."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -21,6 +21,8 @@ class Peer:
         self._frames = FrameReader(wire.ANSWER_BYTES_MAX)
         self._whole: list[Frame] = []
         self._last_id = 100
+        self.is_polite = False
+        """Whether it answers pings by itself, whenever it is listening."""
 
     @classmethod
     async def connect(cls, address: tuple[str, int], receive_bytes: int) -> "Peer":
@@ -79,12 +81,21 @@ class Peer:
     async def frame(self) -> Frame:
         """The next frame.  ``EOFError`` when the node has closed."""
         async with asyncio.timeout(PATIENCE_S):
-            while not self._whole:
-                chunk = await self._reader.read(1 << 20)
-                if not chunk:
-                    raise EOFError
-                self._whole = self._frames.feed(chunk)
-        return self._whole.pop(0)
+            while True:
+                while not self._whole:
+                    chunk = await self._reader.read(1 << 20)
+                    if not chunk:
+                        raise EOFError
+                    self._whole = self._frames.feed(chunk)
+                kind, frame_id, body = self._whole.pop(0)
+                if kind != wire.PING or not self.is_polite:
+                    return kind, frame_id, body
+                self.say(wire.PONG, frame_id)
+
+    async def some_bytes(self) -> bytes:
+        """Read a little, and look at none of it."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._reader.read(1 << 16)
 
     async def hear(self, kind: int, frame_id: int) -> bytes:
         """The body of the next frame, which must be this one."""

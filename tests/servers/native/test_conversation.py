@@ -2,11 +2,12 @@
 
 import asyncio
 
+import msgspec
 import pytest
 import uvloop
-
 from tests.servers.native.peer import Peer, number, refusal
-from tests.servers.native.world import CLUSTER, World, native, opened
+from tests.servers.native.world import CLUSTER, World, native, opened, until
+
 from waypost import wire
 from waypost.commands import Deregister, SetHealth
 from waypost.commands import Register as Reg
@@ -114,7 +115,6 @@ BROKEN = {
     "something after it": b"\x91\xa6orders\x00",
     "an array that claims four thousand million items": b"\xdd\xff\xff\xff\xff",
     "a reserved byte": b"\xc1",
-    "as deep as a stack": b"\x9b\xa6orders" + b"\x91" * 100_000,
 }
 
 
@@ -140,6 +140,30 @@ def test_a_body_that_cannot_be_read_is_refused_and_the_connection_stays_usable(
         assert "docs/protocol.md" in fault.message or fault.field != "body"
         await peer.fence()
         assert world.node.revision == 0
+
+    test()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (wire.WRITE, [[*msgspec.to_builtins(Reg(ORDERS)), "DEEP"]]),
+        (wire.RESOLVE, [*msgspec.to_builtins(wire.Resolve("orders")), "DEEP"]),
+        (wire.HELLO, [1, "", "DEEP"]),
+    ],
+)
+def test_a_body_nested_deeper_than_any_stack_is_refused(kind: int, body: object) -> None:
+    @native
+    async def test(world: World) -> None:
+        peer = await world.connect()
+        deep = wire.encode(body).replace(wire.encode("DEEP"), b"\x91" * 100_000)
+
+        peer.raw(encode_frame(kind, 7, deep))
+
+        fault = await peer.fault(7)
+        assert fault.field == "body"
+        assert "recursion" in fault.message
+        await peer.register("orders", "o-1")
 
     test()
 
@@ -453,6 +477,22 @@ async def test_a_connection_has_a_bounded_number_of_slow_requests(world: World) 
     refused = [await peer.frame() for _ in range(300 - 256)]
     assert {wire.decode_fault(body).code for _, _, body in refused} == {"overloaded"}
     await peer.resolve("orders")
+
+
+@native
+async def test_a_client_that_asks_and_leaves_at_once_leaves_no_work_behind(world: World) -> None:
+    peer, other = await world.connect(), await world.connect()
+    await other.register("orders", "o-1")
+    other.say(wire.WATCH, 7, wire.Watch("orders"))
+    await other.hear(wire.SNAPSHOT, 7)
+    before = asyncio.all_tasks()
+
+    for n in range(10):
+        peer.say(wire.DRAIN, 100 + n, wire.Drain("orders", "o-1", 60_000))
+    await until(lambda: len(asyncio.all_tasks()) == len(before) + 10)
+    peer.abort()
+
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 def test_a_refusal_names_what_is_wrong_and_changes_nothing() -> None:

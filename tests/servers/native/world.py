@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import uvloop
-
 from tests.servers.native.peer import Peer
+
 from waypost.catalog.history import History
 from waypost.catalog.state import Catalog
 from waypost.consensus.core import Boot
 from waypost.consensus.solo import SoloCore
 from waypost.model import Record
-from waypost.node.engine import CoreEngine
+from waypost.node.engine import CoreEngine, Engine, EngineStatus
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.native.connection import NativeConnection
@@ -23,6 +23,41 @@ from waypost.servers.native.server import NativeServer
 
 CLUSTER = "0123456789abcdef"
 EPOCH_MS = 1_700_000_000_000
+
+
+class Gate:
+    """An engine whose disk is as slow as the test wants it."""
+
+    def __init__(self, engine: Engine, node: Node) -> None:
+        self._engine = engine
+        self._node = node
+        self._is_held = False
+
+    def hold(self) -> None:
+        """Let what is written from now on wait."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Let it through."""
+        self._is_held = False
+        self._node.settled()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._engine.status
+
+    @property
+    def is_busy(self) -> bool:
+        return self._is_held or self._engine.is_busy
+
+    def append(self, payload: bytes, token: int) -> None:
+        self._engine.append(payload, token)
+
+    def barrier(self, token: int) -> None:
+        self._engine.barrier(token)
+
+    async def stop(self) -> None:
+        await self._engine.stop()
 
 
 class World:
@@ -43,7 +78,8 @@ class World:
             clock=clock,
         )
         engine.replay(0)
-        self.node.start(engine)
+        self.gate = Gate(engine, self.node)
+        self.node.start(self.gate)
         self.server = NativeServer(self.node, Registry(self.node), "127.0.0.1", 0)
         self.address = ("127.0.0.1", 0)
         self.peers: list[Peer] = []
@@ -65,7 +101,7 @@ class World:
         await self.node.stop()
         await asyncio.sleep(0)
         gc.collect()
-        assert self.trouble == []
+        assert self.trouble == [], self.trouble
         assert self.server.connections == []
         assert self.node.connections == 0
         assert len(self.node.watches) == 0

@@ -9,7 +9,7 @@ proposed.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -276,7 +276,7 @@ class Conversation:
 
     def _resolve(self, frame_id: int, request: wire.Resolve) -> None:
         if request.consistency != "default":
-            self._later(frame_id, wire.RESOLVED, self._registry.resolve(request))
+            self._later(frame_id, wire.RESOLVED, lambda: self._registry.resolve(request))
             return
         self._node.check_fresh(request.max_stale_ms, request.min_revision)
         if request.query.is_plain:
@@ -321,24 +321,33 @@ class Conversation:
                 f"deadline: {drain.deadline_ms} ms is outside 0 to {wire.DRAIN_MS_MAX} ms",
                 field="deadline",
             )
-        drained = self._registry.drain(drain.service, drain.id, drain.deadline_ms)
-        self._later(frame_id, wire.DRAINED, drained)
+        registry = self._registry
+        self._later(
+            frame_id,
+            wire.DRAINED,
+            lambda: registry.drain(drain.service, drain.id, drain.deadline_ms),
+        )
 
     def _verify(self, frame_id: int, verify: wire.Verify) -> None:
         transport = self._connection.transport
         peer = transport.get_extra_info("peername") if transport else None
         seen_as = str(peer[0]) if peer else ""
-        verified = self._registry.verify(verify.service, verify.id, seen_as)
-        self._later(frame_id, wire.VERIFIED, verified)
+        registry = self._registry
+        self._later(
+            frame_id,
+            wire.VERIFIED,
+            lambda: registry.verify(verify.service, verify.id, seen_as),
+        )
 
-    def _later(self, frame_id: int, kind: int, work: Coroutine[Any, Any, object]) -> None:
+    def _later(
+        self, frame_id: int, kind: int, work: Callable[[], Coroutine[Any, Any, object]]
+    ) -> None:
         if len(self._tasks) >= TASKS_MAX:
-            work.close()
             raise Overloaded(f"{TASKS_MAX} slow requests are open on this connection: await some")
 
         async def run() -> None:
             try:
-                self._connection.send(kind, frame_id, wire.encode(await work))
+                self._connection.send(kind, frame_id, wire.encode(await work()))
             except WaypostError as error:
                 self._connection.fault(frame_id, error)
 

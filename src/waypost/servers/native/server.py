@@ -6,6 +6,7 @@ for ``wire.DEADLINE_MS`` is half-open, unless it holds a session: then its lease
 
 import asyncio
 import contextlib
+import socket
 from typing import Final
 
 from waypost.node.node import Node
@@ -15,6 +16,7 @@ from waypost.servers.native.connection import NativeConnection
 _LOOK_S: Final = 1.0
 _GOING_S: Final = 0.2
 _FLUSHING_S: Final = 0.2
+_UNSENT_BYTES_MAX: Final = 128 << 10
 _BACKLOG: Final = 4096
 
 
@@ -45,6 +47,8 @@ class NativeServer:
             self._port,
             backlog=_BACKLOG,
         )
+        for listener in self._server.sockets:
+            _keep_little_unsent(listener)
         self._watchman = loop.create_task(self._watch_the_silent())
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
@@ -93,3 +97,13 @@ class NativeServer:
                 continue  # the loop stood still: what they said may wait unread
             for connection in self.connections:
                 connection.look()
+
+
+def _keep_little_unsent(listener: socket.socket) -> None:
+    """Let the kernel take little more than what may travel now (``TCP_NOTSENT_LOWAT``, tcp(7)).
+
+    It takes megabytes otherwise, and only when a third of them is gone does it tell: whether a
+    client reads at all could not be seen for minutes, and a slow one would be told old news.
+    """
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
