@@ -134,3 +134,16 @@ def frames(boot: Boot) -> tuple[bytes, ...]:
 def segments(disk: SimDisk) -> list[str]:
     """The files of the log."""
     return [name for name in disk.names() if name.endswith(".log")]
+
+
+def calls_of(disk: SimDisk) -> list[str]:
+    """The verbs from now on, as they are called."""
+    calls: list[str] = []
+    disk.before = lambda verb, name: calls.append(verb)
+    return calls
+
+
+def read_back(disk: SimDisk) -> State:
+    """What the next start finds."""
+    boot = opened(disk)[1]
+    return State(boot.entries, boot.hard)

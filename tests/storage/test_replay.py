@@ -129,6 +129,18 @@ def test_entries_replaced_at_the_end_of_a_segment_are_not_trusted_by_the_next_on
     assert not boot.suspect
 
 
+def test_no_batch_of_the_next_segment_clears_a_doubt_about_this_one() -> None:
+    scene = Scene()
+    scene.wal = opened(scene.disk, segment_bytes=4096, has_peers=True)[0]
+    scene.write(scene.scribe.append(b"1", b"2", b"3", hard=True))
+    scene.write(scene.scribe.replace(2, b"2'", b"3'"))
+    while len(segments(scene.disk)) == 1:
+        scene.write(scene.scribe.commit(0))
+    scene.lose(1, file=segments(scene.disk)[0])
+
+    assert scene.boot().faulty == (1, 2, 3)
+
+
 def test_doubt_in_entries_of_an_older_segment_outlives_the_segment_that_raised_it() -> None:
     scene = Scene()
     scene.wal = opened(scene.disk, segment_bytes=4096, has_peers=True)[0]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from waypost.consensus import Ballot, Hard, Snap
 from waypost.storage import records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wal-format.md").read_text()
+ROW = re.compile(r"^\| (\d+) \| (\d+) \| ([\w.]+) \|", re.MULTILINE)
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -30,8 +32,8 @@ def test_the_offsets_of_the_segment_head_are_those_of_the_code() -> None:
             segment=0xB4,
             first=0xB5,
             chain=0xB6,
-            hard=records.Hard(records.Ballot(1, 2, 3), records.Ballot(4, 5, 6), 0xB7, True),
-            snap=records.Snap(0xB8, records.Ballot(7, 8, 9), 1, 0xB9),
+            hard=Hard(Ballot(1, 2, 3), Ballot(4, 5, 6), 0xB7, True),
+            snap=Snap(0xB8, Ballot(7, 8, 9), 1, 0xB9),
             previous=0xBA,
             previous_end=0xBB,
             durable_end=0xBC,
@@ -54,12 +56,8 @@ def test_the_offsets_of_the_segment_head_are_those_of_the_code() -> None:
         "previous_end": 0xBB,
         "durable_end": 0xBC,
     }
-    rows = {
-        name: (int(offset), int(size))
-        for offset, size, name in re.findall(
-            r"^\| (\d+) \| (\d+) \| ([\w.]+) \|", section(), re.MULTILINE
-        )
-    }
+    table = PAGE.split("## A segment")[1].split("## A batch")[0]
+    rows = {name: (int(offset), int(size)) for offset, size, name in ROW.findall(table)}
 
     for name, value in expected.items():
         offset, size = rows[name]
@@ -70,7 +68,3 @@ def test_the_offsets_of_the_segment_head_are_those_of_the_code() -> None:
         ("snap.ballot", (7, 8, 9)),
     ):
         assert struct.unpack_from("<QQI", data, rows[name][0]) == ballot
-
-
-def section() -> str:
-    return PAGE.split("## A segment")[1].split("## A batch")[0]

@@ -14,12 +14,39 @@ import msgspec
 from waypost.consensus.core import NO_BALLOT, Boot, Hard, Index, Nid, Snap
 from waypost.errors import CorruptData, Invalid
 from waypost.storage.disk import Disk, File
-from waypost.storage.records import BODY_START, VERSION, SegmentHead, decode_head, head_version
+from waypost.storage.records import (
+    BATCH_HEADER_BYTES,
+    BODY_START,
+    VERSION,
+    SegmentHead,
+    decode_head,
+    encode_hole,
+    encode_truncate,
+    head_version,
+    padded,
+)
 from waypost.storage.recovery import Segment, chain_of, replay
 from waypost.storage.replay import Damage, Log
 
 FLAG = "--accept-data-loss"
 _CHUNK_BYTES = 4 << 20
+_BATCH_BYTES = 4 << 20
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Frames that become durable together."""
+
+    frames: list[bytes]
+    body_bytes: int
+    last: Index
+    """Last index of the log after them."""
+    notes: int
+    """How many of them are no entries."""
+
+    @property
+    def padded_bytes(self) -> int:
+        """What it takes on disk."""
+        return padded(BATCH_HEADER_BYTES + self.body_bytes)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -97,6 +124,27 @@ def find(
         max((int(file[4:-4], 16) for file in files), default=0),
         notes,
     )
+
+
+def batches_of(log: Log, first: Index) -> Iterator[Batch]:
+    """What makes the log what it is, for who has its segments before ``first``."""
+    frames: list[bytes] = []
+    size = notes = 0
+    if log.low < first:
+        frames.append(encode_truncate(log.low))
+        size, notes = len(frames[0]), 1
+    last = log.low - 1
+    for entry in log.entries[log.low - log.first :]:
+        frame = entry.frame or encode_hole(entry.index)
+        notes += not entry.frame
+        frames.append(frame)
+        size += len(frame)
+        last = entry.index
+        if size >= _BATCH_BYTES:
+            yield Batch(frames, size, last, notes)
+            frames, size, notes = [], 0, 0
+    if frames:
+        yield Batch(frames, size, last, notes)
 
 
 def _segment_files(disk: Disk) -> list[str]:
