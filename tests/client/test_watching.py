@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -310,5 +311,38 @@ def test_who_reads_a_change_finds_it_in_every_view() -> None:
 
         assert told == up
         assert [instance.id for instance in orders.instances] == ["o1"]
+
+    watching_at(test)
+
+
+def test_a_view_that_is_slow_to_refresh_is_refreshed_seldom_and_confirmed_when_it_was() -> None:
+    async def test(registry: Registry, node: ScriptedNode) -> None:
+        orders = registry.service("orders")
+        watch_id, _ = await begun(node)
+        node.peer.send(wire.SNAPSHOT, watch_id, wire.Snapshot(1, []))
+        await orders.ready()
+        refreshed = []
+
+        def slowly() -> None:
+            refreshed.append(orders.revision)
+            time.sleep(0.002)
+
+        registry._watching.watched("orders").refreshes.append(slowly)
+        began = time.monotonic()
+        for revision in range(2, 202):
+            again = record("o1", port=revision, revision=revision)
+            node.peer.send(
+                wire.CHANGES, watch_id, wire.Changes(revision, [change(revision, "changed", again)])
+            )
+            connection = registry._link.connection
+            assert connection is not None
+            await connection.fence()
+        took = time.monotonic() - began
+        while (await node.expect(wire.SEEN))[1] != wire.encode(201):
+            pass
+
+        assert len(refreshed) <= took / 0.02 + 2
+        assert refreshed[-1] == 201
+        assert orders.pick().port == 201
 
     watching_at(test)

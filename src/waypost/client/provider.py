@@ -280,12 +280,15 @@ class Registration:
         self,
         registrar: Registrar,
         wish: Wish,
+        *,
         drain: Callable[[str, str, float], Awaitable[wire.Drained]],
+        show: Callable[[str], Awaitable[None]],
         timeout_s: float,
     ) -> None:
         self._registrar = registrar
         self._wish = wish
         self._drain = drain
+        self._show = show
         self._timeout_s = timeout_s
 
     @property
@@ -312,7 +315,7 @@ class Registration:
         """Declare how the instance is, and why, in at most 512 characters."""
         check_why(why)
         self._registrar.registrations.alter(self._wish, health=health, why=why)
-        await self._registrar.settle(self._wish, self._timeout_s)
+        await self._settled(self._timeout_s)
 
     async def update(
         self,
@@ -335,7 +338,7 @@ class Registration:
         instance = msgspec.structs.replace(self.instance, **changes)
         check_instance(instance)
         self._registrar.registrations.alter(self._wish, instance=instance)
-        await self._registrar.settle(self._wish, self._timeout_s)
+        await self._settled(self._timeout_s)
 
     async def drain(self, deadline: float = 10.0) -> wire.Drained:
         """Take the instance out of new picks, and wait until every consumer has noticed.
@@ -351,7 +354,7 @@ class Registration:
         """Remove the instance; one that has ended already is left as it is."""
         self._registrar.leave(self._wish)
         if not self._wish.has_ended:
-            await self._registrar.settle(self._wish, self._timeout_s)
+            await self._settled(self._timeout_s)
 
     async def ended(self) -> WaypostError | None:
         """Wait until it is registered no more; returns why, or None if that was asked for here."""
@@ -363,10 +366,14 @@ class Registration:
         if self._wish.has_ended:
             return
         try:
-            await self._registrar.settle(self._wish, GOODBYE_S)
+            await self._settled(GOODBYE_S)
         except Unavailable as error:
             log.warning(
                 "%s could not be deregistered, and goes when its lease ends: %s",
                 self._wish.instance.id,
                 error,
             )
+
+    async def _settled(self, timeout_s: float) -> None:
+        await self._registrar.settle(self._wish, timeout_s)
+        await self._show(self.instance.service)

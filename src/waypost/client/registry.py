@@ -173,7 +173,10 @@ class Registry:
         check_id(id)
         request = wire.Drain(service, id, round(deadline * 1000))
         body = await self._asking.ask(wire.DRAIN, wire.encode(request), more_s=deadline)
-        return wire.decode_drained(body)
+        drained = wire.decode_drained(body)
+        self._saw(drained.revision)
+        await self._show(service)
+        return drained
 
     # Consumers
 
@@ -362,9 +365,14 @@ class Registry:
             with suppress(WaypostError, TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
                     await connection.fence()
+        watched = self._watching.find(service)
+        if watched is not None:
+            watched.settle(at_any_cost=True)
 
     def _registration(self, wish: Wish) -> Registration:
-        return Registration(self._registrar, wish, self.drain, self._timeout_s)
+        return Registration(
+            self._registrar, wish, drain=self.drain, show=self._show, timeout_s=self._timeout_s
+        )
 
 
 async def _drained(registration: Registration, deadline: float) -> None:

@@ -37,8 +37,8 @@ class Keeper(Protocol):
         """Wait until something is known of it, or raise why nothing is."""
         ...
 
-    def settle(self) -> None:
-        """Bring every view up to what the watches have been told."""
+    def settle(self, watched: "Watched", *, at_any_cost: bool) -> None:
+        """Bring its views up to what the watches have been told."""
         ...
 
 
@@ -50,7 +50,10 @@ class Watched:
         self.view = View()
         self.watches: weakref.WeakSet[Follower] = weakref.WeakSet()
         self.refreshes: list[Callable[[], None]] = []
-        """What is called, once per turn, after the view has changed."""
+        """What is called after the view has changed: once per turn, or less often if it is slow."""
+        self.due: asyncio.Handle | None = None
+        """Runs while the view has changed and they have not been called."""
+        self.rests_until = 0.0
         self.error: WaypostError | None = None
         """Why the registry will never let this be watched."""
         self.watch_id = 0
@@ -84,6 +87,6 @@ class Watched:
         """Wait until anything is known, from the registry or, while it is away, from disk."""
         await self._keeper.ready(self, timeout_s)
 
-    def settle(self) -> None:
-        """Bring every view up to what the watches have been told."""
-        self._keeper.settle()
+    def settle(self, *, at_any_cost: bool = False) -> None:
+        """Bring the views up to what the watches have been told."""
+        self._keeper.settle(self, at_any_cost=at_any_cost)

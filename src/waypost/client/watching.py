@@ -29,6 +29,11 @@ log = logging.getLogger("waypost")
 
 PENDING_MAX: Final = 4096
 REWATCH_S: Final = 0.5
+REST: Final = 10
+REST_FROM_S: Final = 0.001
+"""A view that took longer to refresh rests for ``REST`` times what it took: one of ten thousand
+instances that change all the time takes a tenth of this process, and is a tenth of a second behind.
+"""
 HOLD_S: Final = 5.0
 """How long after the registry lost its data an instance may take to register again."""
 REFRESH_S: Final = 60.0
@@ -45,7 +50,6 @@ class Watching:
         self._connection: Connection | None = None
         self._watched: dict[ServiceName, Watched] = {}
         self._by_id: dict[int, Watched] = {}
-        self._unsettled: dict[Watched, None] = {}
         self._loop = asyncio.get_running_loop()
 
     def watched(self, service: ServiceName) -> Watched:
@@ -141,7 +145,8 @@ class Watching:
 
     def close(self) -> None:
         """End every watch; whoever waits for a change hears that there will be none."""
-        self.settle()
+        for watched in list(self._watched.values()):
+            self.settle(watched, at_any_cost=True)
         self.disconnected()
         for watched in self._watched.values():
             for watch in list(watched.watches):
@@ -186,27 +191,38 @@ class Watching:
     def _tell(self, watched: Watched, told: list[Change]) -> None:
         if told:
             watched.saved_at = 0.0
-        if not self._unsettled:
-            self._loop.call_soon(self.settle)
-        self._unsettled.setdefault(watched, None)
+        if watched.due is None:
+            # Scheduled before anybody is woken, so that views are current when users run.
+            if self._loop.time() < watched.rests_until:
+                watched.due = self._loop.call_at(watched.rests_until, self._settle, watched)
+            else:
+                watched.due = self._loop.call_soon(self._settle, watched)
         for watch in list(watched.watches):
             watch.tell(told)
         watched.changed.set()
         watched.changed.clear()
 
-    def settle(self) -> None:
-        """Let the views take what changed, save it and confirm it: once per turn, or at need."""
-        unsettled, self._unsettled = self._unsettled, {}
-        for watched in unsettled:
-            for refresh in watched.refreshes:
-                refresh()
-            self._save(watched)
-            if watched.watch_id and self._connection is not None:
-                if watched.is_followed:
-                    body = wire.encode(watched.view.revision)
-                    self._connection.say(wire.SEEN, watched.watch_id, body)
-                else:
-                    self._end(watched)
+    def settle(self, watched: Watched, *, at_any_cost: bool) -> None:
+        """Settle it now rather than in a moment; one that rests only ``at_any_cost``."""
+        if watched.due is not None and (at_any_cost or self._loop.time() >= watched.rests_until):
+            watched.due.cancel()
+            self._settle(watched)
+
+    def _settle(self, watched: Watched) -> None:
+        """Let the views take what changed; then save it and confirm it."""
+        watched.due = None
+        began = self._loop.time()
+        for refresh in watched.refreshes:
+            refresh()
+        took_s = self._loop.time() - began
+        watched.rests_until = began + REST * took_s if took_s > REST_FROM_S else began
+        self._save(watched)
+        if watched.watch_id and self._connection is not None:
+            if watched.is_followed:
+                body = wire.encode(watched.view.revision)
+                self._connection.say(wire.SEEN, watched.watch_id, body)
+            else:
+                self._end(watched)
 
     def _end(self, watched: Watched) -> None:
         assert self._connection is not None
@@ -351,7 +367,7 @@ class Watch:
             else:
                 self._told.clear()
                 await self._told.wait()
-        self._watched.settle()  # who hears of a change finds it in every view
+        self._watched.settle()  # who hears of a change finds it in the views
 
     def _pop(self) -> Change:
         change = self._pending.popleft()
