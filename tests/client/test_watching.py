@@ -346,3 +346,16 @@ def test_a_view_that_is_slow_to_refresh_is_refreshed_seldom_and_confirmed_when_i
         assert orders.pick().port == 201
 
     watching_at(test)
+
+
+def test_a_view_is_not_ready_before_it_can_be_picked_from() -> None:
+    async def test(registry: Registry, node: ScriptedNode) -> None:
+        orders = registry.service("orders")
+        watch_id, _ = await begun(node)
+        body = wire.encode(wire.Snapshot(1, [record("o1")]))
+        registry._watching._take(wire.SNAPSHOT, watch_id, body)  # within this very turn
+
+        async with orders.call() as instance:
+            assert instance.id == "o1"
+
+    watching_at(test)

@@ -103,7 +103,7 @@ class BlockingService(_Living[Service]):
 
     def _ready(self) -> Service:
         driver, service = self.live()
-        if service.source is None:
+        if not service.is_ready:
             driver.run(service.ready())
         return service
 

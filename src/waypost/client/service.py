@@ -40,6 +40,8 @@ class Service:
         self._records: tuple[Record, ...] = ()
         self._clock_ns = clock_ns
         self._lock = Lock()
+        self.is_ready = False
+        """Whether anything is known, and has come through to the pool."""
         self.policy = policy
         self.pool = Pool(policy, random=draw, clock=clock_ns, service=watched.service)
         watched.refreshes.append(self.refresh)
@@ -55,7 +57,7 @@ class Service:
 
         Raises ``Unavailable`` if no registry can be reached and nothing is known from before.
         """
-        if self._watched.view.source is None:
+        if not self.is_ready:
             await self._watched.ready(self._timeout_s)
             self.refresh()
 
@@ -130,6 +132,7 @@ class Service:
         with self._lock:
             self._records = records
             self.pool.replace(records)
+            self.is_ready = self._watched.view.source is not None
 
 
 class Begun(msgspec.Struct, frozen=True, gc=False, eq=False):
