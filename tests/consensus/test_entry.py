@@ -127,3 +127,13 @@ def test_ballots_are_ordered_by_epoch_then_round_then_node() -> None:
     mixed = [Ballot(2, 1, 1), Ballot(1, 1, 2), Ballot(1, 2, 1), Ballot(1, 1, 1)]
 
     assert [tuple_of(ballot) for ballot in sorted(mixed)] == sorted(map(tuple_of, mixed))
+
+
+def test_what_is_reserved_is_zero_until_a_newer_version_says_otherwise() -> None:
+    frame = bytearray(encode(1, BALLOT, KIND_BATCH, b"", 0).frame)
+    frame[14] = 1
+    frame[:4] = zlib.crc32(frame[4:48]).to_bytes(4, "little")
+
+    assert header_at(bytes(frame)) is None
+    with pytest.raises(CorruptData):
+        parse(bytes(frame))

@@ -322,6 +322,8 @@ def test_compaction_frees_the_log_and_marks_the_snapshot_in_the_next_write() -> 
     with pytest.raises(AssertionError, match="outside 4 to 4"):
         core.entries(3, 4)
     assert core.snap(3) == snap
+    core.compact(snap)
+    assert core.ready() is None
 
 
 def test_no_snapshot_is_taken_of_what_is_not_applied() -> None:

@@ -265,3 +265,14 @@ def test_a_wrong_chain_without_any_damage_is_not_trusted_either() -> None:
 
     assert boot.faulty == (1, 2)
     assert wal.notes[0].endswith("entry 3 does not follow the one before it")
+
+
+def test_a_log_that_is_cut_before_its_beginning_is_empty() -> None:
+    scene = Scene()
+    snap = Snap(50, Ballot(1, 7, 2), KIND_BATCH, 0x1234)
+    scene.write(Write(1, snap=snap))
+    scene.write(Write(2, truncate=40))
+
+    assert scene.boot(snap).entries == ()
+    with pytest.raises(CorruptData, match="are in no snapshot"):
+        scene.boot()

@@ -70,7 +70,6 @@ class SoloCore:
         self._unwritten_snap: Snap | None = None
         self._hard_is_due = True
         self._status_is_due = True
-        self._told_commit: Index = -1
         self._done: list[Done] = []
         self._reads: list[tuple[Token, Index]] = []
         self._reads_failed: list[Token] = []
@@ -239,11 +238,9 @@ class SoloCore:
     def ready(self) -> Ready | None:
         """Hand out one write with all that came since the last, and everything that is answered."""
         write = self._next_write()
-        if (
-            write is None
-            and self._commit == self._told_commit
-            and not (self._done or self._reads or self._reads_failed or self._status_is_due)
-        ):
+        # The commit index never moves without one of these: somebody asked for every entry.
+        is_due = self._done or self._reads or self._reads_failed or self._status_is_due
+        if write is None and not is_due:
             return None
         ready = Ready(
             self._commit,
@@ -253,7 +250,6 @@ class SoloCore:
             reads_failed=tuple(self._reads_failed),
             status=self.status if self._status_is_due else None,
         )
-        self._told_commit = self._commit
         self._status_is_due = False
         self._done.clear()
         self._reads.clear()
