@@ -205,3 +205,42 @@ def test_snapshots_are_written_on_one_thread_while_the_log_is_written_on_another
     wal.close()
     _, boot = Wal.open(disk, cluster=CLUSTER, node=NODE)
     assert frames(boot) == scribe.states[-1].frames
+
+
+def test_a_killed_process_has_lost_nothing_that_it_reported(tmp_path: Path) -> None:
+    code = (
+        "from waypost.consensus.solo import SoloCore\n"
+        "from waypost.storage.disk import RealDisk\n"
+        "from waypost.storage.wal import Wal\n"
+        f"disk = RealDisk({str(tmp_path)!r})\n"
+        "wal, boot = Wal.open(disk, cluster=1, node=1, segment_bytes=65536)\n"
+        "core = SoloCore(1, boot)\n"
+        "token = 0\n"
+        "while True:\n"
+        "    token += 1\n"
+        "    core.propose(token, b'x' * (token % 3000), token)\n"
+        "    while (ready := core.ready()) is not None:\n"
+        "        if ready.write is not None:\n"
+        "            core.persisted(token, wal.write([ready.write]))\n"
+        "        for done in ready.done:\n"
+        "            print(done.index, flush=True)\n"
+    )
+    reported = 0
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+        ) as node:
+            assert node.stdout is not None
+            for line in node.stdout:
+                reported = int(line)
+                if reported % 100 == 0:
+                    break
+            node.kill()
+            rest = node.stdout.read().split("\n")
+            reported = max([reported, *(int(line) for line in rest[:-1])])
+
+        disk = RealDisk(tmp_path)
+        wal, boot = Wal.open(disk, cluster=1, node=1, segment_bytes=65536)
+        assert len(boot.entries) >= reported
+        wal.close()
+        disk.shut()
