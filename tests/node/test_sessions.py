@@ -62,6 +62,18 @@ def test_a_silent_session_is_pinged_twice_and_then_expired_when_its_lease_is_ove
     assert world.proposed == [Expire("s", 1, "lease expired: nothing heard for 9.0 s")]
 
 
+def test_a_lease_that_has_no_even_thirds_is_over_no_later_for_it() -> None:
+    world = World()
+    world.attach(ttl_s=1)
+
+    for due in (333_333_333, 666_666_666, 999_999_999):
+        world.sessions.tick(due)
+    assert world.proposed == []
+
+    world.sessions.tick(S)
+    assert len(world.proposed) == 1
+
+
 def test_pings_come_at_each_third_of_the_lease() -> None:
     world = World()
     world.attach(ttl_s=9)

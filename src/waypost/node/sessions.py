@@ -179,7 +179,7 @@ class Sessions:
         step = held.ttl_ns // PINGS_PER_LEASE
         if held.connection is not None and silent_ns >= step:
             held.connection.ping()
-        self._push(held, held.heard_ns + (silent_ns // step + 1) * step)
+        self._push(held, held.heard_ns + min((silent_ns // step + 1) * step, held.ttl_ns))
 
     def _expire(self, held: Held, why: str) -> None:
         held.is_expiring = True
