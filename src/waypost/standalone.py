@@ -8,14 +8,18 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from waypost.node.bootstrap import NodeConfig, open_node
 from waypost.node.registry import Registry
-from waypost.servers.http.server import HttpServer
 from waypost.servers.native.server import NativeServer
 
+if TYPE_CHECKING:
+    from waypost.servers.http.server import HttpServer
+
+_T = TypeVar("_T")
 log = logging.getLogger("waypost")
 
 NATIVE_PORT: Final = 8300
@@ -41,7 +45,7 @@ class Standalone:
         self._http_port = http_port
         self._clock = clock
         self._on_fatal = on_fatal or _log_fatal
-        self._native: NativeServer | None = None
+        self.native: NativeServer | None = None
         self._http: HttpServer | None = None
         self.native_address = ""
         """Where the native door listens, as ``host:port``; known once started."""
@@ -53,23 +57,29 @@ class Standalone:
         self.node = await open_node(self._config, clock=self._clock, on_fatal=self._on_fatal)
         self.registry = Registry(self.node)
         try:
-            self._native = NativeServer(self.node, self.registry, self._host, self._native_port)
-            self.native_address = _shown(await self._native.start())
+            self.native = NativeServer(self.node, self.registry, self._host, self._native_port)
+            self.native_address = _shown(await self.native.start())
             if self._http_port is not None:
-                self._http = HttpServer(self.registry, self._host, self._http_port)
-                self.http_address = _shown(await self._http.start())
+                await self.open_http(self._http_port)
         except BaseException:
             await self.stop()
             raise
+
+    async def open_http(self, port: int) -> None:
+        """Open the HTTP door, for those who did not ask for it at the start."""
+        from waypost.servers.http.server import HttpServer
+
+        self._http = HttpServer(self.registry, self._host, port)
+        self.http_address = _shown(await self._http.start())
 
     async def stop(self) -> None:
         """Close the doors, tell the clients to move, and let go of the data."""
         if self._http is not None:
             await self._http.stop()
             self._http = None
-        if self._native is not None:
-            await self._native.stop()
-            self._native = None
+        if self.native is not None:
+            await self.native.stop()
+            self.native = None
         await self.node.stop()
 
 
@@ -100,18 +110,9 @@ class StandaloneThread:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Run ``function`` on its event loop, and wait for it."""
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                function()
-            finally:
-                done.set()
-
-        self._loop.call_soon_threadsafe(run)
-        done.wait()
+    def submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        """Run ``work`` on its event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _run(self) -> None:
         try:

@@ -59,7 +59,7 @@ class NativeConnection(asyncio.Protocol):
         self.is_slow = False
         self.heard_ns = node.clock()
         self.echoed = 0
-        """The id of the last ping that it answered."""
+        """The id of the last ping that it answered, of those that had one."""
 
     @property
     def conversation(self) -> Conversation:

@@ -157,7 +157,7 @@ class Conversation:
             case wire.PING:
                 send(wire.PONG, frame_id)
             case wire.PONG:
-                self._connection.echoed = frame_id
+                self._connection.echoed = frame_id or self._connection.echoed
             case wire.SEEN:
                 self._seen(frame_id, wire.decode_number(body))
             case wire.HELLO:
