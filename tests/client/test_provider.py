@@ -12,7 +12,7 @@ import waypost
 from waypost import wire
 from waypost.client.registry import Registry
 from waypost.commands import Deregister, Refused, Register
-from waypost.errors import Overloaded, TimedOut
+from waypost.errors import Invalid, Overloaded, TimedOut
 
 Test = Callable[[Registry, list[ScriptedNode]], Coroutine[Any, Any, None]]
 
@@ -287,5 +287,48 @@ def test_a_permanent_instance_needs_no_session() -> None:
         kind, _, body = await nodes[0].heard.get()
         assert kind == wire.WRITE
         assert wire.decode_write(body)[0].session == ""  # type: ignore[union-attr]
+
+    providing(test)
+
+
+def test_one_that_the_node_cannot_take_does_not_keep_the_others_from_being_registered() -> None:
+    def refuses_port_2(peer: Peer, frame_id: int, body: bytes) -> None:
+        commands = wire.decode_write(body)
+        if any(isinstance(c, Register) and c.instance.port == 2 for c in commands):
+            peer.fault(frame_id, "invalid", "port 2 is not for you", field="port")
+        else:
+            registers_all(peer, frame_id, body)
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = refuses_port_2
+
+        registered = await asyncio.gather(
+            *(registry.register("orders", port=p) for p in (1, 2, 3, 4)), return_exceptions=True
+        )
+
+        assert [type(one) for one in registered] == [
+            waypost.Registration,
+            Invalid,
+            waypost.Registration,
+            waypost.Registration,
+        ]
+        assert not registry._registrar._is_careful, "and then it is back to one write for all"
+
+    providing(test)
+
+
+def test_a_node_that_does_not_know_the_session_here_is_told_of_it_again() -> None:
+    def wrong_session(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = registers_all
+        peer.fault(frame_id, "invalid", "not attached to this connection", field="session")
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = wrong_session
+
+        registration = await registry.register("orders", port=1)
+
+        assert registration.state == "registered"
+        for _ in range(2):
+            await nodes[0].expect(wire.ATTACH)
 
     providing(test)

@@ -20,18 +20,19 @@ import msgspec
 
 from waypost import wire
 from waypost.client.connection import Connection, Written
+from waypost.client.dialback import warn_if_unreachable
 from waypost.client.link import Link
 from waypost.client.registrations import Due, Registrations, State, Wish, error_of
 from waypost.client.retry import wait_before_retry_ms
 from waypost.commands import Refused
-from waypost.errors import Overloaded, ReadOnly, TimedOut, Unavailable, WaypostError
+from waypost.errors import Invalid, Overloaded, ReadOnly, TimedOut, Unavailable, WaypostError
 from waypost.model import Health, Instance, Revision, check_instance, check_why
 
 log = logging.getLogger("waypost")
 
-VERIFY_AFTER_S: Final = (0.2, 2.0)
-"""When the registry is asked to dial back: twice, because many register just before they listen."""
 GOODBYE_S: Final = 1.0
+RETRY_MS_BASE: Final = 25
+RETRY_MS_CAP: Final = 2_000
 WHY_DRAINING: Final = "drain asked for"
 
 
@@ -56,6 +57,9 @@ class Registrar:
         self._draw = draw
         self._on_written = on_written
         self._connection: Connection | None = None
+        self._is_careful = False
+        """One command in a write was refused with all others: say each alone, to find it."""
+        self._alone: Due | None = None
         self._failures = 0
         self._last_error: WaypostError | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -107,13 +111,18 @@ class Registrar:
         if self._lease_ms is not None and not self._is_attached:
             self._attaching = self._loop.create_task(self._attach(self._connection))
             return
-        for due in self.registrations.due():
+        if self._is_careful and self.registrations.is_busy:
+            return
+        due_now = self.registrations.due(1 if self._is_careful else None)
+        self._is_careful = self._is_careful and bool(due_now)
+        self._alone = due_now[0] if self._is_careful else None
+        for due in due_now:
             future = self._connection.enqueue(due.command)
             future.add_done_callback(partial(self._answered, due))
 
     def verify(self, wish: Wish) -> None:
         """Have the registry dial the advertised address, and warn if it cannot."""
-        task = self._loop.create_task(self._verify(wish))
+        task = self._loop.create_task(warn_if_unreachable(wish, lambda: self._connection))
         self._verifying.add(task)
         task.add_done_callback(self._verifying.discard)
 
@@ -184,11 +193,7 @@ class Registrar:
     def _answered(self, due: Due, future: "asyncio.Future[Written]") -> None:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
-            self.registrations.failed(due)
-            if isinstance(error, WaypostError):
-                self._failed(error)
-            elif error is not None:
-                raise error
+            self._unanswered(due, error)
             return
         written = future.result()
         self._failures = 0
@@ -202,8 +207,28 @@ class Registrar:
                 "%s of %s stands down: %s", wish.instance.id, wish.instance.service, wish.error
             )
         self._tell_waiters()
-        if must_attach or wish.version > wish.acknowledged:
+        if must_attach or self._is_careful or wish.version > wish.acknowledged:
             self.push()
+
+    def _unanswered(self, due: Due, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, WaypostError):
+            raise error
+        is_wrong = isinstance(error, Invalid) and error.field != "session"
+        if is_wrong and due is self._alone:
+            assert isinstance(error, Invalid)
+            self.registrations.refused(due, error)
+            log.error("%s cannot be registered: %s", due.wish.instance.id, error)
+            self._tell_waiters()
+            self.push()
+            return
+        self.registrations.failed(due)
+        if is_wrong:
+            self._is_careful = True
+            self._loop.call_soon(self.push)
+        elif error is not None:
+            if isinstance(error, Invalid):
+                self._is_attached = False  # the node knows nothing of this session here
+            self._failed(error)
 
     def _failed(self, error: WaypostError) -> None:
         """Nothing came of it: again in a moment, elsewhere if this node cannot do it at all."""
@@ -213,7 +238,11 @@ class Registrar:
         self._failures += 1
         if self.link.has_choice and not isinstance(error, Overloaded | ReadOnly):
             self.link.leave()
-        wait_ms = max(20, wait_before_retry_ms(error, self._failures, self._draw()))
+        if isinstance(error, Overloaded):
+            wait_ms = wait_before_retry_ms(error, self._failures, self._draw())
+        else:
+            bound_ms = min(RETRY_MS_CAP, RETRY_MS_BASE << min(self._failures, 8))
+            wait_ms = RETRY_MS_BASE + int(self._draw() * bound_ms)
         self._retry = self._loop.call_later(wait_ms / 1000, self._again)
 
     def _again(self) -> None:
@@ -226,9 +255,10 @@ class Registrar:
             return Unavailable(
                 f"{name}: not told within {timeout_s:g} s: {self.link.unavailable()}"
             )
-        if isinstance(self._last_error, Unavailable) and self._failures:
+        if self._failures and self._last_error is not None:
             error = type(self._last_error)
-            return error(f"{self._last_error} (tried {self._failures} times in {timeout_s:g} s)")
+            kind = error if issubclass(error, Unavailable) else Unavailable
+            return kind(f"{self._last_error} (tried {self._failures} times in {timeout_s:g} s)")
         return TimedOut(
             f"{name}: no answer within {timeout_s:g} s; it may still be carried out, and is said "
             "again as long as it is wanted"
@@ -237,35 +267,6 @@ class Registrar:
     def _tell_waiters(self) -> None:
         self._changed.set()
         self._changed.clear()
-
-    # Dial-back
-
-    async def _verify(self, wish: Wish) -> None:
-        instance = wish.instance
-        body = wire.encode(wire.Verify(instance.service, instance.id))
-        verified: wire.Verified | None = None
-        for after_s in VERIFY_AFTER_S:
-            await asyncio.sleep(after_s)
-            if wish.state != "registered" or self._connection is None:
-                return
-            try:
-                verified = wire.decode_verified(await self._connection.ask(wire.VERIFY, body))
-            except WaypostError as error:
-                log.debug("%s could not be verified: %s", instance.id, error)
-                return
-            if verified.reachable:
-                return
-        assert verified is not None
-        log.warning(
-            "%s is registered as %s:%d, but the registry cannot reach it there (%s). It sees this "
-            "process at %s. If consumers cannot reach it either, register with host= (the address "
-            "that they can reach), and listen on it.",
-            instance.id,
-            instance.host,
-            instance.port,
-            verified.why,
-            verified.seen_as or "an unknown address",
-        )
 
 
 class Registration:

@@ -142,10 +142,17 @@ class Registrations:
         else:
             self._end(wish, "left")
 
-    def due(self) -> list[Due]:
-        """Take what must be sent now."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return any(wish.under_way is not None for wish in self._wishes.values())
+
+    def due(self, count: int | None = None) -> list[Due]:
+        """Take what must be sent now, or so much of it."""
         taken: list[Due] = []
         for wish in self._wishes.values():
+            if len(taken) == count:
+                break
             if wish.version > wish.acknowledged and wish.under_way is None:
                 wish.under_way = Due(wish, wish.version, _command(wish))
                 wish.has_been_sent = True
@@ -162,6 +169,13 @@ class Registrations:
         """It was not carried out, or nobody knows: it is due again."""
         if due.wish.under_way is due:
             due.wish.under_way = None
+
+    def refused(self, due: Due, error: WaypostError) -> None:
+        """It will never be carried out."""
+        if due.wish.under_way is due:
+            due.wish.under_way = None
+            due.wish.error = error
+            self._end(due.wish, "refused")
 
     def answered(self, due: Due, outcome: Outcome) -> bool:
         """Take what became of it; returns whether the session must be attached again."""
