@@ -104,7 +104,7 @@ def _open_data(
     except BaseException:
         shut()
         raise
-    for note in wal.notes:
+    for note in (*snapshots.notes, *wal.notes):
         log.warning("recovery: %s", note)
     return Storage(wal, snapshots, shut), boot, catalog, identity.cluster
 

@@ -125,7 +125,7 @@ class DiskThread:
     def _write(self, writes: list[Write]) -> bool:
         begun = time.perf_counter()
         try:
-            self._wal.write(writes)
+            durable = self._wal.write(writes)
         except ReadOnly:
             # Nothing was written.  They are kept for when there is space again: the core counts on
             # every write that it gave out.
@@ -133,7 +133,7 @@ class DiskThread:
             return False
         self.seconds += time.perf_counter() - begun
         self.syncs += 1
-        self._call(self._on_durable, writes[-1].seq, len(writes))
+        self._call(self._on_durable, durable, len(writes))
         self._prepare()
         return True
 

@@ -84,6 +84,11 @@ class Engine(Protocol):
         """A write is on its way to the disk: what comes now should pile up into the next batch."""
         ...
 
+    @property
+    def syncs(self) -> tuple[int, float]:
+        """How often it was made durable, and the seconds that it took in all."""
+        ...
+
     def append(self, payload: bytes, token: int) -> None:
         """Propose one entry."""
         ...
@@ -186,8 +191,8 @@ class CoreEngine:
         return self._writes_under_way > 0
 
     @property
-    def fsync_seconds(self) -> tuple[int, float]:
-        """Writes made durable, and the seconds that they took in all."""
+    def syncs(self) -> tuple[int, float]:
+        """How often the log was made durable, and the seconds that it took in all."""
         return (self._disk.syncs, self._disk.seconds) if self._disk else (0, 0.0)
 
     def append(self, payload: bytes, token: int) -> None:

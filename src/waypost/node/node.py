@@ -24,7 +24,6 @@ from waypost.model import Revision, Source
 from waypost.node.admission import Admission, Kind
 from waypost.node.answers import Answers
 from waypost.node.engine import Engine
-from waypost.node.metrics import Metric, counter, gauge
 from waypost.node.sessions import Connection, Held, Sessions
 from waypost.node.watches import Watches
 from waypost.replica.cluster_time import ClusterTime
@@ -65,7 +64,7 @@ class Node:
         self.connections = 0
         self._data_dir = data_dir
         self._wall_ms = wall_ms
-        self._admission = Admission()
+        self.admission = Admission()
         self._engine: Engine | None = None
         self._time: ClusterTime | None = None
         self._is_flush_due = False
@@ -79,8 +78,8 @@ class Node:
         self._swept_ns = 0
         self._bookmarked_ns = self._started_ns
         self._timer: asyncio.TimerHandle | None = None
-        self._commands_applied = 0
-        self._stalls = 0
+        self.commands_applied = 0
+        self.stalls = 0
         self._loop = asyncio.get_running_loop()
 
     # Life
@@ -129,7 +128,7 @@ class Node:
                 "the node's disk failed, and it takes no more writes: restart it, and what it had "
                 "acknowledged will be there"
             )
-        self._admission.admit(kind, self.replica.waiting_commands, self.replica.waiting_bytes)
+        self.admission.admit(kind, self.replica.waiting_commands, self.replica.waiting_bytes)
 
     def offer(self, part: bytes, commands: list[Command], owner: Owner, ticket: int) -> None:
         """Take a write on; ``owner`` hears of it.  ``part`` decodes to ``commands``."""
@@ -151,7 +150,7 @@ class Node:
     def committed(self, index: int, payload: bytes | memoryview, token: int) -> None:
         """An entry of the log: apply it, answer who waits, and tell who watches."""
         applied = self.replica.committed(index, payload, token)
-        self._commands_applied += sum(map(len, applied.outcomes))
+        self.commands_applied += sum(map(len, applied.outcomes))
         if applied.changed:
             self.answers.forget(applied.changed)
             self.watches.publish(index, applied.changed)
@@ -296,7 +295,7 @@ class Node:
         now_s = self._loop.time()
         late_s = now_s - self._ticked_s - TICK_S
         if late_s > STALL_S:
-            self._stalls += 1
+            self.stalls += 1
             log.warning("stalled for %.1f s; every lease is extended by that", late_s)
             self.sessions.stalled(int(late_s * 1e9), self.clock())
         self._ticked_s = now_s
@@ -348,36 +347,6 @@ class Node:
             members=list(engine.members),
             data_dir=self._data_dir,
         )
-
-    def metrics(self) -> list[Metric]:
-        """What this node counts."""
-        status = self.status()
-        shed: list[tuple[dict[str, str], float]] = [
-            ({"kind": kind}, float(n)) for kind, n in self._admission.shed.items()
-        ]
-        return [
-            gauge("waypost_revision", "Log index of the state served.", status.revision),
-            gauge("waypost_services", "Services with at least one instance.", status.services),
-            gauge("waypost_instances", "Instances registered.", status.instances),
-            gauge("waypost_sessions", "Sessions that this node owns.", status.sessions),
-            gauge("waypost_connections", "Native connections open.", status.connections),
-            gauge("waypost_watchers", "Watches open, over all doors.", status.watchers),
-            gauge("waypost_writable", "1 while writes are taken.", float(status.writable)),
-            gauge("waypost_is_leader", "1 while this node leads.", float(status.role == "leader")),
-            gauge(
-                "waypost_waiting_commands",
-                "Commands offered and not yet answered.",
-                self.replica.waiting_commands,
-            ),
-            counter("waypost_commands_total", "Commands applied.", self._commands_applied),
-            counter("waypost_stalls_total", "Times the event loop stood still.", self._stalls),
-            counter(
-                "waypost_watch_coalesced_total",
-                "Times a slow watcher was given the latest state at once.",
-                self.watches.coalesced,
-            ),
-            Metric("waypost_shed_total", "counter", "Requests refused under load.", shed),
-        ]
 
     @property
     def engine(self) -> Engine:

@@ -32,7 +32,7 @@ from waypost.errors import (
 )
 from waypost.model import Health, Instance, Record, Revision, Source
 from waypost.node.feed import Feed, FeedItem
-from waypost.node.metrics import Metric
+from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.verify import Dialer
 from waypost.wire import (
@@ -246,7 +246,7 @@ class Registry:
 
     def metrics(self) -> list[Metric]:
         """What the node counts."""
-        return self._node.metrics()
+        return metrics_of(self._node)
 
 
 def _lease_of(service: str, instance_id: str) -> str:
