@@ -63,6 +63,7 @@ REQUEST_BYTES_MAX: Final = 1 << 20
 """The largest frame that a node takes from a client."""
 ANSWER_BYTES_MAX: Final = 64 << 20
 """The largest frame that a client takes from a node."""
+RECORDS_PER_SNAPSHOT_MAX: Final = 1_000
 COMMANDS_PER_WRITE_MAX: Final = 4096
 WATCHES_PER_CONNECTION_MAX: Final = 10_000
 SESSION_CHARS_MAX: Final = 64
@@ -175,6 +176,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     revision: Revision
     records: list[Record]
+    more: bool = False
+    """Whether this is a part, and the next one follows: what is watched is all parts together."""
 
 
 class Changes(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -359,3 +359,23 @@ def test_a_view_is_not_ready_before_it_can_be_picked_from() -> None:
             assert instance.id == "o1"
 
     watching_at(test)
+
+
+def test_a_snapshot_in_parts_is_taken_when_it_is_whole() -> None:
+    async def test(registry: Registry, node: ScriptedNode) -> None:
+        orders = registry.service("orders", "round_robin")
+        watch_id, _ = await begun(node)
+        node.peer.send(wire.SNAPSHOT, watch_id, wire.Snapshot(1, [record("o1"), record("o2")]))
+        await node.expect(wire.SEEN)
+
+        connection = registry._link.connection
+        assert connection is not None
+        node.peer.send(wire.SNAPSHOT, watch_id, wire.Snapshot(9, [record("o2")], True))
+        await connection.fence()
+        assert {orders.pick().id for _ in range(4)} == {"o1", "o2"}, "a part says nothing"
+
+        node.peer.send(wire.SNAPSHOT, watch_id, wire.Snapshot(9, [record("o3")]))
+        assert await node.expect(wire.SEEN) == (watch_id, wire.encode(9))
+        assert {orders.pick().id for _ in range(4)} == {"o2", "o3"}
+
+    watching_at(test)

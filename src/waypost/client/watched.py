@@ -11,7 +11,7 @@ from typing import Protocol
 
 from waypost.client.view import View
 from waypost.errors import WaypostError
-from waypost.model import Change, ServiceName
+from waypost.model import Change, Record, ServiceName
 
 
 class Follower(Protocol):
@@ -56,6 +56,8 @@ class Watched:
         self.rests_until = 0.0
         self.error: WaypostError | None = None
         """Why the registry will never let this be watched."""
+        self.parts: list[Record] = []
+        """Of a snapshot that has not come whole."""
         self.watch_id = 0
         """On the current connection; 0 while it is not being watched there."""
         self.as_of_ms = 0

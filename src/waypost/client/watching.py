@@ -159,6 +159,7 @@ class Watching:
         connection = self._connection
         if connection is None or watched.watch_id or watched.error is not None:
             return
+        watched.parts = []
         watched.watch_id = connection.next_id()
         self._by_id[watched.watch_id] = watched
         since = watched.view.resume_at(connection.welcome.cluster)
@@ -174,7 +175,11 @@ class Watching:
         match kind:
             case wire.SNAPSHOT:
                 snapshot = wire.decode_snapshot(body)
-                told = view.replace(cluster, snapshot.revision, snapshot.records)
+                watched.parts += snapshot.records
+                if snapshot.more:
+                    return
+                parts, watched.parts = watched.parts, []
+                told = view.replace(cluster, snapshot.revision, parts)
             case wire.CHANGES:
                 changes = wire.decode_changes(body)
                 told = view.apply(changes.revision, changes.changes)

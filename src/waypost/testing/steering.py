@@ -86,8 +86,14 @@ class Steering:
         await self._taken_in()
 
     async def _taken_in(self) -> None:
-        await self._hear()
-        await self._hear()  # what the first pong left behind, its client has done before the second
+        """Wait until every watch has confirmed what it was told, as consumers do for a drain."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ANSWER_S
+        turns = 0
+        while any(not each.conversation.has_confirmed for each in self._living()):
+            if loop.time() > until:
+                return
+            turns = await _turn(turns)
 
     def _step_ns(self) -> int:
         leases = [held.ttl_ns for held in self._node.sessions if held.connection is not None]
@@ -109,8 +115,7 @@ class Steering:
                 if connection not in pinged and connection.conversation.has_greeted:
                     pinged.add(connection)
                     connection.ping(ping)
-            turns += 1
-            await asyncio.sleep(0 if turns < _TURNS else 0.001)
+            turns = await _turn(turns)
 
     def _living(self) -> Iterator[NativeConnection]:
         for connection in self._native.connections:
@@ -218,6 +223,11 @@ class Steering:
             cut.end()
         for connection in self._native.connections:
             connection.abort()
+
+
+async def _turn(turns: int) -> int:
+    await asyncio.sleep(0 if turns < _TURNS else 0.001)
+    return turns + 1
 
 
 def _is_it(record: Record, provider: Provider) -> bool:

@@ -36,6 +36,24 @@ async def test_a_watch_begins_with_everything_drained_and_suspect_ones_too(world
 
 
 @native
+async def test_a_large_snapshot_comes_in_parts(world: World) -> None:
+    peer = await world.connect()
+    count = 2 * wire.RECORDS_PER_SNAPSHOT_MAX + 1
+    instances = [Instance("orders", f"o-{n}", "10.0.0.1", 8080) for n in range(count)]
+    await peer.write(*map(Register, instances))
+
+    watching = await watch(peer)
+
+    parts = [wire.decode_snapshot(await peer.hear(wire.SNAPSHOT, watching)) for _ in range(3)]
+    assert [(len(each.records), each.more) for each in parts] == [
+        (wire.RECORDS_PER_SNAPSHOT_MAX, True),
+        (wire.RECORDS_PER_SNAPSHOT_MAX, True),
+        (1, False),
+    ]
+    assert {r.instance.id for each in parts for r in each.records} == {i.id for i in instances}
+
+
+@native
 async def test_a_watch_tells_every_change_once_and_in_order(world: World) -> None:
     peer, other = await world.connect(), await world.connect()
     watching = await watch(peer)

@@ -80,6 +80,11 @@ class Conversation:
         except WaypostError as error:
             self._connection.fault(frame_id, error)
 
+    @property
+    def has_confirmed(self) -> bool:
+        """Whether it has confirmed all that its watches were told."""
+        return all(each.watcher.seen >= each.watcher.sent for each in self._watches.values())
+
     def catch_up(self) -> None:
         """The client reads again: tell its watches what they missed, as far as it reads."""
         for watch in list(self._watches.values()):

@@ -37,8 +37,11 @@ class NativeWatch:
 
     def send_snapshot(self, revision: int, records: list[Record]) -> None:
         """Everything, as of ``revision``."""
-        body = wire.encode(wire.Snapshot(revision, records))
-        self._connection.send(wire.SNAPSHOT, self._id, body)
+        at, step = 0, wire.RECORDS_PER_SNAPSHOT_MAX
+        while at == 0 or at < len(records):
+            part = wire.Snapshot(revision, records[at : at + step], at + step < len(records))
+            self._connection.send(wire.SNAPSHOT, self._id, wire.encode(part))
+            at += step
 
     def send_burst(self, burst: Burst) -> None:
         """What changed; the body is the same for every connection."""
