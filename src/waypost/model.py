@@ -220,7 +220,7 @@ def check_instance(instance: Instance) -> None:
         )
 
 
-def check_ttl(ttl_ms: int) -> None:
+def check_ttl(ttl_ms: float) -> None:
     """Raise ``Invalid`` unless a lease may last that long (0 stands for no lease at all)."""
     if ttl_ms != 0 and not TTL_MS_MIN <= ttl_ms <= TTL_MS_MAX:
         raise Invalid(

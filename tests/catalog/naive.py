@@ -92,6 +92,8 @@ class Naive:
             self.entries.append(entry)
             self._tell("up", entry)
             return life
+        if held["health"] == "draining" and life == held["life"]:
+            entry["health"], entry["why"] = "draining", held["why"]
         if held["health"] == entry["health"]:
             entry["since"] = held["since"]
         if {**held, "revision": 0} == {**entry, "revision": 0}:

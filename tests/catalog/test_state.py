@@ -884,3 +884,24 @@ def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
 
     assert len(said) == 1
     assert len(said.pop().split()) == 4
+
+
+def test_a_drain_outlives_the_reconnection_of_its_provider() -> None:
+    feed = Feed()
+    life = feed.one(Register(instance()))
+    feed.one(SetHealth("orders", "i-1", "draining", "told to go"))
+
+    feed.one(Register(instance(incarnation=life)))
+
+    assert (feed.record().health, feed.record().why) == ("draining", "told to go")
+
+
+def test_a_new_life_is_not_drained_by_what_was_said_to_the_old_one() -> None:
+    feed = Feed()
+    feed.attach("s-1")
+    feed.one(Register(instance()))
+    feed.one(SetHealth("orders", "i-1", "draining", "told to go"))
+
+    feed.one(Register(instance(), "s-1"))
+
+    assert feed.record().health == "passing"

@@ -273,20 +273,23 @@ class Catalog:
             given = self._pool.share(given, service.name, held.id, life)
         if given == held:
             given = held
-        since_ms = self.now_ms
-        if command.health == before.health:
+        health, why, since_ms = command.health, command.why, self.now_ms
+        if before.health == "draining" and life == held.incarnation:
+            # A provider that comes back does not undo the drain that an operator asked for.
+            health, why = "draining", before.why
+        if health == before.health:
             since_ms = before.since_ms
             if (
                 given is held
                 and session_id == before.session
-                and command.why == before.why
+                and why == before.why
                 and not before.suspect
             ):
                 return life
         self._put(
             service,
             before,
-            Record(given, command.health, since_ms, command.why, False, session_id, self.revision),
+            Record(given, health, since_ms, why, False, session_id, self.revision),
         )
         if session is not None and session_id != before.session:
             self._take(session, service.name, held.id)

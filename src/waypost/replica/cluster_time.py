@@ -23,6 +23,5 @@ class ClusterTime:
     def stamp(self, now_ns: int) -> int:
         """Cluster time now, for ``now_ns`` of this process's monotonic clock."""
         stamp = self._base_ms + (now_ns - self._since_ns) // 1_000_000
-        if stamp > self._highest_ms:
-            self._highest_ms = stamp
+        self._highest_ms = max(self._highest_ms, stamp)
         return self._highest_ms

@@ -151,8 +151,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
         check_instance(instance)
         check_incarnation(self.incarnation)
-        # A lease that would round to none, or is too long for an integer, is out of range as well.
-        check_ttl(0 if self.ttl == 0 else max(1, round(min(self.ttl, TTL_MS_MAX) * 1000)))
+        check_ttl(self.ttl * 1000)
         check_why(self.why)
         return instance
 
