@@ -1,14 +1,5 @@
-"""The pages for newcomers run as they stand, from top to bottom, as a reader would paste them.
+"""Every page runs as it stands, here or beside the code that it is about."""
 
-A ``console`` block is a shell's, a ``python`` block a program; ``sh`` is for what a reader does
-before (install, serve) and is not run.  The other pages have tests of their own beside their code.
-"""
-
-import contextlib
-import json
-import os
-import re
-import signal
 import socket
 import subprocess
 import sys
@@ -18,82 +9,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.docs import runner
+from tests.docs.runner import ROOT, blocks_of, run_page
 
-ROOT = Path(__file__).parents[2]
-PAGES = ("docs/quickstart.md", "docs/concepts.md")
-_BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_BLOCK_S = 60
+ELSEWHERE = {
+    "README.md": "tests/docs/test_pages.py",  # its blocks are one program and another, below
+    "docs/balancing.md": "tests/balance/test_page.py",
+    "docs/http.md": "tests/servers/http/test_docs.py",
+    "docs/python.md": "tests/client/test_page.py",
+    "docs/wal-format.md": "tests/storage/test_wal_format_page.py",
+}
+"""Pages whose code is run by tests of their own, and where."""
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))
+NOT_RUN_MAX = 3
 
 
-def blocks_of(page: str) -> list[tuple[int, str, str]]:
-    """The blocks of a page that run: line, kind and content."""
-    text = (ROOT / page).read_text()
-    return [
-        (text.count("\n", 0, found.start()) + 1, found[1], found[2])
-        for found in _BLOCK.finditer(text)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+def test_the_page_runs_as_it_stands(page: str, tmp_path: Path) -> None:
+    run_page(page, tmp_path)
+
+
+@pytest.mark.parametrize(("page", "tests"), ELSEWHERE.items())
+def test_the_page_is_run_where_it_is_said_to_be(page: str, tests: str) -> None:
+    assert (ROOT / page).exists()
+    assert Path(page).name in (ROOT / tests).read_text()
+
+
+def test_hardly_anything_on_the_pages_is_not_run() -> None:
+    not_run = [
+        f"{page}:{block.line}"
+        for page in [*PAGES, "README.md"]
+        for block in blocks_of(page)
+        if block.mark == "no-run"
     ]
+
+    assert len(not_run) <= NOT_RUN_MAX, not_run
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A registry, named in the environment as a reader would have it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "waypost", "serve", "--port", "0", "--http-port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    ready = json.loads(process.stdout.readline())
-    yield {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "WAYPOST": ready["native"],
-        "WAYPOST_HTTP": ready["http"],
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
-    process.terminate()
-    process.wait(20)
-    process.stdout.close()
+    with runner.environment(tmp_path) as environ:
+        yield environ
 
 
-def run_page(page: str, environment: dict[str, str], directory: Path) -> None:
-    """Run every block in order; what was left in the background is ended with the page."""
-    groups: list[int] = []
-    try:
-        for line, kind, content in blocks_of(page):
-            if kind == "console":
-                commands = re.findall(r"^\$ (.*)$", content, re.MULTILINE)
-                # A watch that `timeout` ends did what it should: 124 is its end.
-                script = "\n".join(
-                    f"{c}" if c.endswith("&") else f"{c} || [ $? = 124 ]" for c in commands
-                )
-                command = ["bash", "-ec", script]
-            else:
-                command = [sys.executable, "-c", content]
-            with (directory / "output").open("w+") as output:
-                process = subprocess.Popen(
-                    command,
-                    cwd=directory,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-                groups.append(process.pid)
-                code = process.wait(_BLOCK_S)
-                output.seek(0)
-                assert code == 0, f"{page}:{line} ended with {code}:\n{output.read()}"
-    finally:
-        for group in groups:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGTERM)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_page_runs_as_it_stands(page: str, environment: dict[str, str], tmp_path: Path) -> None:
-    assert blocks_of(page) or page == "docs/concepts.md"
-    run_page(page, environment, tmp_path)
+def pythons_of_the_readme() -> list[str]:
+    return [block.content for block in blocks_of("README.md") if block.language == "python"]
 
 
 def test_the_first_lines_of_the_readme_find_and_call_a_provider_in_another_process(
@@ -103,9 +63,9 @@ def test_the_first_lines_of_the_readme_find_and_call_a_provider_in_another_proce
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    pythons = [content for _, kind, content in blocks_of("README.md") if kind == "python"]
-    provide = pythons[0].replace("9001", str(port)) + "\nimport time; time.sleep(60)"
-    consume = pythons[1] + "\nprint(consumer.call_service(url + '/hello.txt').text)"
+    provide, consume, _ = pythons_of_the_readme()
+    provide = provide.replace("9001", str(port)) + "\nimport time; time.sleep(60)"
+    consume += "\nprint(consumer.call_service(url + '/hello.txt').text)"
     server = subprocess.Popen(
         [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
         cwd=tmp_path,
@@ -130,11 +90,9 @@ def test_the_first_lines_of_the_readme_find_and_call_a_provider_in_another_proce
             process.wait()
 
 
-def test_the_asyncio_lines_of_the_readme_run(environment: dict[str, str], tmp_path: Path) -> None:
-    pythons = [content for _, kind, content in blocks_of("README.md") if kind == "python"]
-
+def test_the_asyncio_lines_of_the_readme_run(environment: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", pythons[2]],
+        [sys.executable, "-W", "error", "-c", pythons_of_the_readme()[2]],
         env=environment,
         capture_output=True,
         text=True,

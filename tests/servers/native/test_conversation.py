@@ -183,6 +183,19 @@ async def test_fields_that_a_newer_client_adds_do_not_reach_the_log(world: World
     assert len(entry.payload) < 100
 
 
+@native
+async def test_fields_with_a_default_may_be_left_out_and_an_integer_be_a_float(
+    world: World,
+) -> None:
+    peer = await world.connect()
+
+    asked = peer.ask(wire.WRITE, [[1, ["orders", "o-1", "10.0.0.1", 8080, 3]]])
+
+    await peer.hear(wire.OUTCOMES, asked)
+    instance = world.record("orders", "o-1").instance
+    assert (instance.weight, type(instance.weight), instance.tags) == (3.0, float, ())
+
+
 # Writes
 
 
