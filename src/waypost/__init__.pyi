@@ -1,12 +1,12 @@
+from waypost.client.answers import Answer as Answer
+from waypost.client.answers import ServiceList as ServiceList
 from waypost.client.blocking import BlockingRegistration as BlockingRegistration
 from waypost.client.blocking import BlockingRegistry as BlockingRegistry
 from waypost.client.blocking_views import BlockingService as BlockingService
 from waypost.client.blocking_views import BlockingWatch as BlockingWatch
 from waypost.client.connect import connect as connect
 from waypost.client.provider import Registration as Registration
-from waypost.client.answers import Answer as Answer
 from waypost.client.registry import Registry as Registry
-from waypost.client.answers import ServiceList as ServiceList
 from waypost.client.service import Service as Service
 from waypost.client.watching import Watch as Watch
 from waypost.errors import CorruptData as CorruptData

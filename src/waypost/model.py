@@ -188,7 +188,8 @@ def check_host(host: str) -> None:
 def check_instance(instance: Instance) -> None:
     """Raise ``Invalid``, naming field, limit and remedy, unless every field is within limits."""
     check_service(instance.service)
-    check_id(instance.id)
+    if _ID.fullmatch(instance.id) is None:
+        check_id(instance.id)
     check_host(instance.host)
     if not 1 <= instance.port <= 65_535:
         raise Invalid(

@@ -29,19 +29,21 @@ class Admission:
         commands_max: int = COMMANDS_WAITING_MAX,
         bytes_max: int = BYTES_WAITING_MAX,
     ) -> None:
-        self._commands_max = commands_max
-        self._bytes_max = bytes_max
+        self._limits = {
+            kind: (int(commands_max * share), int(bytes_max * share))
+            for kind, share in _SHARE.items()
+        }
         self.shed: dict[Kind, int] = dict.fromkeys(_SHARE, 0)
 
     def admit(self, kind: Kind, commands: int, size: int) -> None:
         """Raise ``Overloaded`` unless there is room, with so much waiting already."""
-        share = _SHARE[kind]
-        if commands < self._commands_max * share and size < self._bytes_max * share:
+        commands_max, bytes_max = self._limits[kind]
+        if commands < commands_max and size < bytes_max:
             return
         self.shed[kind] += 1
         raise Overloaded(
             f"{commands} commands ({size >> 10} KiB) are waiting, and a {kind} is admitted below "
-            f"{int(self._commands_max * share)} ({int(self._bytes_max * share) >> 10} KiB): "
+            f"{commands_max} ({bytes_max >> 10} KiB): "
             "send it again after retry_after",
             retry_after=0.1 if kind == "deregister" else 1.0,
         )

@@ -136,7 +136,7 @@ class Node:
             owner.failed(ticket, self._failure)
             return
         self.replica.offer(part, commands, owner, ticket)
-        if not self._is_flush_due and not self.engine.is_busy:
+        if not self._is_flush_due and self._engine is not None and not self._engine.is_busy:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
 

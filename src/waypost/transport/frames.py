@@ -45,7 +45,13 @@ class FrameReader:
         Raises ``ProtocolViolation`` for a frame over the limit or too short to be one; nothing
         that follows on this connection can be trusted after it.
         """
-        if self._kept:
+        if not self._kept:
+            # What mostly comes is one whole frame, alone.
+            if len(chunk) >= _HEAD_BYTES:
+                length, kind, frame_id = _unpack(chunk)
+                if len(chunk) == 4 + length and _COUNTED <= length <= self._bytes_max:
+                    return [(kind, frame_id, chunk[_HEAD_BYTES:])]
+        else:
             self._kept.append(chunk)
             self._missing -= len(chunk)
             if self._missing > 0:

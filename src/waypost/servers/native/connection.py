@@ -42,6 +42,24 @@ class Door(Protocol):
 class NativeConnection(asyncio.Protocol):
     """One connection, from accept to close."""
 
+    __slots__ = (
+        "_conversation",
+        "_door",
+        "_held_back",
+        "_is_leaving",
+        "_is_open",
+        "_is_reading",
+        "_is_resuming",
+        "_node",
+        "_reader",
+        "_under_way",
+        "_unsent",
+        "echoed",
+        "heard_ns",
+        "is_slow",
+        "transport",
+    )
+
     def __init__(self, node: Node, registry: Registry, door: "Door") -> None:
         self._node = node
         self._door = door
@@ -201,8 +219,9 @@ class NativeConnection(asyncio.Protocol):
 
     def send(self, kind: int, frame_id: int, body: bytes = b"") -> None:
         """Write one frame, unless the connection is over."""
-        if self._is_open and self.transport is not None:
-            self.transport.write(encode_frame(kind, frame_id, body))
+        transport = self.transport
+        if transport is not None and self._is_open:
+            transport.write(encode_frame(kind, frame_id, body))
 
     def fault(self, frame_id: int, error: WaypostError) -> None:
         """Say why a request failed, or with an id of 0 why the connection ends."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from waypost import wire
-from waypost.commands import ClientCommand, Command, Deregister, Outcome, Register, SetHealth
+from waypost.commands import ClientCommand, Command, Outcome, Register, SetHealth
 from waypost.errors import (
     Invalid,
     Overloaded,
@@ -71,6 +71,8 @@ class Conversation:
         try:
             if kind == wire.WRITE:
                 self._write(frame_id, body)
+            elif kind == wire.RESOLVE:
+                self._resolve(frame_id, wire.decode_resolve(body))
             else:
                 self._request(kind, frame_id, body)
         except _UNREADABLE as error:
@@ -130,26 +132,23 @@ class Conversation:
             )
         is_registering = False
         for command in commands:
-            match command:
-                case Register():
-                    is_registering = True
-                    check_instance(command.instance)
-                    if command.why:
-                        check_why(command.why)
-                    session = command.session
-                    if session and session not in (self.session, self._attaching):
-                        raise Invalid(
-                            "session: it is not attached to this connection: attach it first",
-                            field="session",
-                        )
-                case SetHealth():
-                    is_registering = True
-                    check_service(command.service)
-                    check_id(command.id)
+            if isinstance(command, Register):
+                is_registering = True
+                check_instance(command.instance)
+                if command.why:
                     check_why(command.why)
-                case Deregister():
-                    check_service(command.service)
-                    check_id(command.id)
+                session = command.session
+                if session and session not in (self.session, self._attaching):
+                    raise Invalid(
+                        "session: it is not attached to this connection: attach it first",
+                        field="session",
+                    )
+            else:
+                check_service(command.service)
+                check_id(command.id)
+                if isinstance(command, SetHealth):
+                    is_registering = True
+                    check_why(command.why)
         self._node.admit("register" if is_registering else "deregister")
 
     # Everything else
@@ -157,8 +156,6 @@ class Conversation:
     def _request(self, kind: int, frame_id: int, body: bytes) -> None:
         send = self._connection.send
         match kind:
-            case wire.RESOLVE:
-                self._resolve(frame_id, wire.decode_resolve(body))
             case wire.PING:
                 send(wire.PONG, frame_id)
             case wire.PONG:
