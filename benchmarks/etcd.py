@@ -49,29 +49,46 @@ def main() -> None:
     if not version:
         print("etcd or wrk is not installed: apt-get install etcd-server wrk; skipped")
         return
-    print(f"{version}; {ROUNDS} rounds of {SECONDS} s each, in turn")
+    print(f"{version}; {ROUNDS} rounds of {SECONDS} s each, in turn, each on fresh data")
     rows: dict[str, list[tuple[float, float]]] = {}
-    p99: dict[str, list[tuple[float, float]]] = {}
+    p99: list[tuple[float, float]] = []
     renewals: list[float] = []
-    with ours() as registry, etcd() as other:
+    for _ in range(ROUNDS):
+        with ours() as registry:
+            mine = registry.bench("write", "--connections", "500", "--window", "1", *_seconds())
+        with etcd() as other:
+            theirs, theirs_p99 = _etcd_puts(other)
+        rows.setdefault("registrations, 500 x 1", []).append((mine["ops_per_s"], theirs))
+        p99.append((mine["p99_ms"], theirs_p99))
+
+        with ours() as registry:
+            mine = registry.bench("write", "--connections", "8", "--window", "512", *_seconds())
+            renewed = registry.bench("renew", "--connections", "8", "--window", "64", *_seconds())
+        renewals.append(renewed["ops_per_s"])
+        with etcd() as other:
+            theirs = _etcd_bulk_grpc(other)
+        rows.setdefault("bulk, against its gRPC", []).append((mine["ops_per_s"], theirs))
+        with etcd() as other:
+            theirs = _etcd_bulk_gateway(other)
+        rows.setdefault("bulk, against its gateway", []).append((mine["ops_per_s"], theirs))
+
+        with ours() as registry, etcd() as other:
+            _prepare_resolves(registry, other)
+            url = f"http://{registry.http}/api/v1/services/bench-ten"
+            rate, _ = wrk(url, connections=64)
+            theirs, _ = _etcd_ranges(other)
+        rows.setdefault("HTTP resolves of 10", []).append((rate, theirs))
+    with etcd() as other:
         print(f"etcdctl check perf --load xl: {_etcd_check_perf(other):,.0f} puts/s")
-        _prepare_resolves(registry, other)
-        for _ in range(ROUNDS):
-            a = registry.bench("write", "--connections", "500", "--window", "1", *_seconds())
-            b, b99 = _etcd_puts(other)
-            rows.setdefault("registrations, 500 x 1", []).append((a["ops_per_s"], b))
-            p99.setdefault("registrations, 500 x 1", []).append((a["p99_ms"], b99))
-            a = registry.bench("write", "--connections", "8", "--window", "512", *_seconds())
-            by_grpc, by_gateway = _etcd_bulk_grpc(other), _etcd_bulk_gateway(other)
-            rows.setdefault("bulk, against its gRPC", []).append((a["ops_per_s"], by_grpc))
-            rows.setdefault("bulk, against its gateway", []).append((a["ops_per_s"], by_gateway))
-            path = "/api/v1/services/bench-ten"
-            a_rate, _ = wrk(f"http://{registry.http}{path}", connections=64)
-            b, _ = _etcd_ranges(other)
-            rows.setdefault("HTTP resolves of 10", []).append((a_rate, b))
-            a = registry.bench("renew", "--connections", "8", "--window", "64", *_seconds())
-            renewals.append(a["ops_per_s"])
-    print(f"{'':26}{'ours/s':>12}{'etcd/s':>12}{'ratio':>8}   (each round)")
+    _show(rows, p99, renewals)
+
+
+def _show(
+    rows: dict[str, list[tuple[float, float]]],
+    p99: list[tuple[float, float]],
+    renewals: list[float],
+) -> None:
+    print(f"{'':28}{'ours/s':>12}{'etcd/s':>12}{'ratio':>8}   (each round)")
     for name, pairs in rows.items():
         ratios = [a / b for a, b in pairs]
         mine, theirs = (
@@ -79,14 +96,10 @@ def main() -> None:
             statistics.median(b for _, b in pairs),
         )
         each = "  ".join(f"{ratio:.1f}" for ratio in ratios)
-        print(f"{name:26}{mine:12,.0f}{theirs:12,.0f}{statistics.median(ratios):8.1f}   ({each})")
-    for name, pairs in p99.items():
-        mine, theirs = (
-            statistics.median(a for a, _ in pairs),
-            statistics.median(b for _, b in pairs),
-        )
-        print(f"{name + ', p99 ms':26}{mine:12.1f}{theirs:12.1f}{mine / theirs:8.2f}")
-    print(f"{'renewals':26}{statistics.median(renewals):12,.0f}")
+        print(f"{name:28}{mine:12,.0f}{theirs:12,.0f}{statistics.median(ratios):8.1f}   ({each})")
+    mine, theirs = statistics.median(a for a, _ in p99), statistics.median(b for _, b in p99)
+    print(f"{'registrations, p99 ms':28}{mine:12.1f}{theirs:12.1f}{mine / theirs:8.2f}")
+    print(f"{'renewals':28}{statistics.median(renewals):12,.0f}")
 
 
 def wrk(
