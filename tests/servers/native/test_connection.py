@@ -2,14 +2,20 @@
 
 import asyncio
 import random
+import socket
+import struct
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import uvloop
 from tests.servers.native.peer import Peer, number
-from tests.servers.native.world import World, native, until
+from tests.servers.native.world import World, native, opened, until
 
 from waypost import wire
 from waypost.commands import ClientCommand, Register
+from waypost.errors import Unavailable
 from waypost.model import Instance
 from waypost.servers.native.connection import LINGER_S, WRITES_UNDER_WAY_MAX
 from waypost.transport.frames import encode_frame
@@ -99,6 +105,21 @@ async def test_a_client_that_is_hung_up_on_and_stays_is_dropped_soon(world: Worl
     peer.say(wire.WRITE, 7, [big(1)])  # it is not listened to any more
     await until(lambda: not world.server.connections, LINGER_S + 5)
     assert world.node.revision == 0
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_client_that_broke_off_can_be_hung_up_on(run: Callable[[Any], None]) -> None:
+    async def test() -> None:
+        async with opened() as world:
+            with socket.create_connection(world.address) as client:
+                await until(lambda: len(world.server.connections) == 1)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+            world.connection.hang_up(Unavailable("the test is over"))  # it does not know yet
+
+            await until(lambda: not world.server.connections)
+
+    run(test())
 
 
 @native

@@ -300,6 +300,19 @@ async def test_an_id_may_be_used_again_and_even_twice_at_once(world: World) -> N
     assert len(world.node.catalog.sessions) == 0
 
 
+@native
+async def test_registering_again_does_not_undo_a_drain_and_a_health_does(world: World) -> None:
+    peer = await world.connect()
+    life = await peer.register("orders", "o-1")
+    await peer.write(SetHealth("orders", "o-1", "draining"))
+
+    await peer.register("orders", "o-1", incarnation=life)
+    assert world.record("orders", "o-1").health == "draining"
+
+    await peer.write(SetHealth("orders", "o-1", "passing"))
+    assert world.record("orders", "o-1").health == "passing"
+
+
 # Reads
 
 

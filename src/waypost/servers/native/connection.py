@@ -245,11 +245,12 @@ class NativeConnection(asyncio.Protocol):
         self.fault(0, why)
         self._is_open = False
         self._held_back.clear()
-        if transport.can_write_eof():
+        try:
             transport.write_eof()
-            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
-        else:
+        except (OSError, NotImplementedError):  # it is broken already; TLS cannot shut one side
             transport.close()
+        else:
+            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
 
     def going(self) -> None:
         """Tell the client to move: this node is stopping, and its sessions have done nothing."""
