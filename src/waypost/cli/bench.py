@@ -35,7 +35,7 @@ from waypost.model import Instance, Record
 from waypost.standalone import new_event_loop
 
 SERVICES: Final = 100
-IDS: Final = 100
+INSTANCES: Final = 10_000
 _Options = Callable[[Callable[..., int]], Callable[..., int]]
 
 
@@ -92,7 +92,10 @@ def write(connections: int, window: int, seconds: float, server: str, as_json: b
 
     async def run() -> Measured:
         address = _address(server)
-        makes = [registrations(n, window, SERVICES, IDS) for n in range(connections)]
+        makes = [
+            registrations(n, window, SERVICES, max(1, INSTANCES // connections))
+            for n in range(connections)
+        ]
         tally, took = await under_load(
             address, makes, window=window, seconds=seconds, with_sessions=True
         )
