@@ -73,7 +73,7 @@ def test_a_provider_that_hangs_loses_its_lease_and_its_consumers_go_elsewhere(
 
         assert picked(orders) == {"o-2"}  # at once: nothing is waited for here
         assert ids(waypost_registry, "any") == ["o-2"]
-    assert time.perf_counter() - begun < 5, "ten seconds passed, and hardly any time did"
+    assert time.perf_counter() - begun < 9, "ten seconds passed in less"
 
 
 @pytest.mark.parametrize("ttl", [0.5, 10.0])

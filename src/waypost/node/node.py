@@ -290,6 +290,11 @@ class Node:
             self._bookmarked_ns = now
             self.watches.bookmark()
 
+    def tick_no_more(self) -> None:
+        """Leave it to whoever moves ``clock`` to call ``tick``: a test."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _on_timer(self) -> None:
         # By the event loop's own time: whether it stood still is nothing that ``clock`` can tell.
         now_s = self._loop.time()

@@ -61,6 +61,10 @@ class Steering:
         self._hung: set[NativeConnection] = set()
         """Who did not answer in time, and is not waited for until the end of this verb."""
 
+    async def take_over(self) -> None:
+        """Be the only one who lets anything become due."""
+        self._node.tick_no_more()
+
     # Time
 
     async def advance(self, seconds: float) -> None:

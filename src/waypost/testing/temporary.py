@@ -30,6 +30,7 @@ class _Running:
         self._is_stopped = False
         self.address = thread.standalone.native_address
         self.steering = Steering(thread.standalone, clock)
+        thread.submit(self.steering.take_over()).result()
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do it there, and block until it is done."""

@@ -80,6 +80,7 @@ class World:
         engine.replay(0)
         self.gate = Gate(engine, self.node)
         self.node.start(self.gate)
+        self.node.tick_no_more()  # only ``advance`` lets anything become due
         self.server = NativeServer(self.node, Registry(self.node), "127.0.0.1", 0)
         self.address = ("127.0.0.1", 0)
         self.peers: list[Peer] = []
