@@ -243,6 +243,15 @@ def test_a_port_that_speaks_something_else_is_unavailable_and_says_so(garbage: b
     asyncio.run(run())
 
 
+def test_a_connection_that_the_node_ends_says_why_in_its_words() -> None:
+    async def test(node: ScriptedNode, connection: Connection) -> None:
+        node.peer.send(wire.FAULT, 0, wire.Fault("unknown-session", "its lease is over"))
+
+        assert await connection.closed == "closed by the registry: its lease is over"
+
+    talking(test)
+
+
 def test_outcomes_that_do_not_fit_their_write_end_the_connection() -> None:
     def too_few(peer: Peer, frame_id: int, body: bytes) -> None:
         peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(1, []))

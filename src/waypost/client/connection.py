@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
                 if not written.done():
                     written.set_exception(error)
         elif frame_id == 0:
-            raise ProtocolViolation(error.message)
+            self.abort(f"closed by the registry: {error.message}")
         else:
             self.on_event(wire.FAULT, frame_id, body)
         self._close_if_retired()
