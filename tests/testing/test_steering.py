@@ -138,8 +138,10 @@ def test_a_process_that_hangs_loses_its_lease_and_one_that_is_stopped_briefly_do
 
     os.kill(elsewhere.pid, signal.SIGSTOP)
     waypost_registry.clock.advance(1)
-
     assert ids(waypost_registry) == []
+
+    os.kill(elsewhere.pid, signal.SIGCONT)  # it hears that its session is over, and begins anew
+    waypost_registry.wait_for("orders", 1)
 
 
 def test_time_does_not_go_back(waypost_registry: TemporaryRegistry) -> None:
