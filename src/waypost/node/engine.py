@@ -28,7 +28,8 @@ log = logging.getLogger("waypost.engine")
 SNAPSHOT_LOG_BYTES_MIN: Final = 64 << 20
 """A snapshot is due when the log since the last one has grown by this, or by that one's size."""
 COMPACT_ENTRIES: Final = 1024
-"""How many entries an engine in memory keeps: nobody will ask for them again."""
+COMPACT_BYTES: Final = 4 << 20
+"""How much an engine in memory keeps of its log: nobody will ask for it again."""
 
 
 class EngineStatus(msgspec.Struct, frozen=True, gc=False):
@@ -273,8 +274,11 @@ class CoreEngine:
             elif token:
                 self._sink.refused(token, self._refusal())
         self._core.applied(self._clock(), self._applied)
-        if self._storage is None and self._applied - self._compacted >= COMPACT_ENTRIES:
+        if self._storage is None and (
+            self._applied - self._compacted >= COMPACT_ENTRIES or self._log_bytes >= COMPACT_BYTES
+        ):
             self._compacted = self._applied
+            self._log_bytes = 0
             self._core.compact(self._core.snap(self._applied))
 
     def _on_space(self, has_space: bool) -> None:

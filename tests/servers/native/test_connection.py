@@ -284,7 +284,7 @@ async def test_a_watcher_that_does_not_read_costs_little_and_then_gets_the_lates
     (lagging,) = [c for c in world.server.connections if c.is_slow]
     assert lagging.transport is not None
     assert lagging.transport.get_write_buffer_size() < 4 * MEGABYTE
-    assert grown < 60 * MEGABYTE, "the history of 20,000 changes, and nothing for the slow one"
+    assert grown < 25 * MEGABYTE, "the history of 20,000 changes, and nothing for the slow one"
 
     # Now it reads: what had been sent, and then the latest of each instance, once.
     view: dict[str, str] = {}
