@@ -59,12 +59,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
 def _parse_one(text: str, part: str) -> Address:
     if not part:
         raise _invalid(text, "there is an empty place in the list: two commas, or one at an end")
-    for mark, what in (
-        ("@", "a user name"),
-        ("/", "a path"),
-        ("?", "a query"),
-        ("#", "a fragment"),
-    ):
+    for mark, what in _NOT_OF_ONE:
         if mark in part:
             raise _invalid(text, f"{part!r} has {what}, which a registry's address has not")
     if part.startswith("["):

@@ -35,13 +35,6 @@ class Answers:
             self._json.pop(service, None)
             self._summaries.pop(service, None)
 
-    def forget_all(self, catalog: Catalog) -> None:
-        """The whole catalog was replaced."""
-        self._catalog = catalog
-        self._native.clear()
-        self._json.clear()
-        self._summaries.clear()
-
     def native(self, service: str) -> bytes:
         """Whether it is known and its records, as the tail of a ``Resolved``."""
         kept = self._native.get(service)

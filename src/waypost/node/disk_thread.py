@@ -20,12 +20,6 @@ from waypost.storage.wal import Wal
 _MARK_AFTER_SECONDS: Final = 0.05
 _ASK_FOR_SPACE_SECONDS: Final = 0.5
 _Job = Callable[[], None]
-
-
-def _NOTHING() -> None:  # noqa: N802 - a job, and a constant
-    """Do nothing: the queue was empty."""
-
-
 Ts = TypeVarTuple("Ts")
 
 
@@ -89,38 +83,34 @@ class DiskThread:
 
     def _work(self) -> None:
         is_marked = True
-        is_going_on = True
         held_back: list[Write] = []
-        while is_going_on:
-            try:
-                item = self._queue.get(timeout=self._patience(is_marked))
-            except Empty:
+        while True:
+            items = self._take(self._patience(is_marked))
+            if not items:
                 if not is_marked:
                     self._wal.mark()
                     is_marked = True
                 self._prepare()
-                if not held_back:
-                    continue
-                item = _NOTHING
-            writes, held_back = held_back, []
-            jobs: list[_Job] = []
-            while True:
-                if item is None:
-                    is_going_on = False
-                elif isinstance(item, Write):
-                    writes.append(item)
-                else:
-                    jobs.append(item)
-                try:
-                    item = self._queue.get_nowait()
-                except Empty:
-                    break
+            writes = held_back + [item for item in items if isinstance(item, Write)]
             if writes and self._write(writes):
                 is_marked = False
+                held_back = []
             else:
                 held_back = writes
-            for job in jobs:
-                job()
+            for item in items:
+                if item is not None and not isinstance(item, Write):
+                    item()
+            if any(item is None for item in items):
+                return
+
+    def _take(self, timeout: float | None) -> list[Write | _Job | None]:
+        """Everything that is queued; waits for the first, and gives nothing when time is up."""
+        items: list[Write | _Job | None] = []
+        with contextlib.suppress(Empty):
+            items.append(self._queue.get(timeout=timeout))
+            while True:
+                items.append(self._queue.get_nowait())
+        return items
 
     def _write(self, writes: list[Write]) -> bool:
         begun = time.perf_counter()

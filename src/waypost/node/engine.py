@@ -153,8 +153,6 @@ class CoreEngine:
         self._log_bytes = 0
         self._snapshot_bytes = 0
         self._snapshot_task: asyncio.Task[None] | None = None
-        self.snapshots_taken = 0
-        self.entries_applied = 0
         self._disk: DiskThread | None = None
         if storage is not None:
             self._disk = DiskThread(
@@ -267,7 +265,6 @@ class CoreEngine:
             return
         for entry in self._core.entries(self._applied + 1, commit):
             self._applied = entry.index
-            self.entries_applied += 1
             token = self._tokens.pop(entry.index, 0)
             if entry.kind == KIND_BATCH:
                 self._sink.committed(entry.index, entry.payload, token)
@@ -352,7 +349,6 @@ class CoreEngine:
             await asyncio.shield(asyncio.to_thread(writer.abort))
             raise
         self._snapshot_bytes = size
-        self.snapshots_taken += 1
         self._core.compact(snap)
         self._drive()  # hands the disk thread the mark of the snapshot, before what it allows
         await disk.run(lambda: storage.wal.drop_below(storage.snapshots.floor))

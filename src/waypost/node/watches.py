@@ -183,13 +183,6 @@ class Watches:
                 self._barriers.remove(barrier)
         return len(watchers), len(barrier.waiting)
 
-    def restart(self, catalog: Catalog) -> None:
-        """The whole catalog was replaced: everyone starts from a snapshot again."""
-        self._catalog = catalog
-        for watchers in self._by_service.values():
-            for watcher in watchers:
-                self._send_snapshot(watcher)
-
     def _bring_up(self, watcher: Watcher) -> None:
         if watcher.service == ALL:
             changes = self._catalog.since_all(watcher.sent)
