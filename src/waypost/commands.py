@@ -1,7 +1,7 @@
 """What may be proposed to the log, and what comes of it.
 
 A log entry is a ``LogBatch``: the leader's stamp and the commands of many connections, each
-connection's part kept as the very bytes that it sent.  The layout is positional MessagePack
+connection's part as bytes, encoded once.  The layout is positional MessagePack
 (``array_like``, integer tags), so old logs stay readable as long as fields are only appended.
 
 Always true: every command that decodes can be applied; a refusal is an ``Outcome``, never an

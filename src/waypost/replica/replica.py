@@ -1,6 +1,6 @@
 """A catalog, and who is waiting: the path of a write from its door to its answer.
 
-A write is offered to the open batch as the bytes that its client sent, beside what they decode to.
+A write is offered to the open batch as bytes, encoded once, beside what they decode to.
 What is offered while an earlier batch is on its way piles up and leaves as one log entry.  When the
 entry comes back committed, its own node applies what it decoded already; the others decode the
 same bytes.  Answers find their way by position, not by a future per command.
