@@ -14,7 +14,6 @@ from waypost.consensus import (
     Done,
     Entry,
     Hard,
-    Message,
     Ready,
     Snap,
     Write,
@@ -561,7 +560,3 @@ def test_every_token_is_answered_exactly_once() -> None:
     expected = [token for token in range(300) if token % 5 != 4] + [1000]
     assert sorted(answers + failed) == sorted(expected)
     assert failed
-
-
-def test_messages_are_values_that_the_driver_does_not_look_into() -> None:
-    assert issubclass(Hard, Message)

@@ -57,6 +57,8 @@ from waypost.consensus.entry import (
     Nid,
     Ns,
 )
+from waypost.consensus.epoch import Epoch
+from waypost.consensus.messages import CoreMessage
 
 __all__ = [
     "FOREVER",
@@ -91,10 +93,11 @@ Token = int
 
 FOREVER: Ns = (1 << 63) - 1
 
-Message = msgspec.Struct
-"""One of the structs of a core's own messages: the driver carries it and does not look inside."""
+Message = CoreMessage
+"""What cores say to each other: the driver carries it and does not look inside."""
 
 Role = Literal["follower", "pre", "candidate", "leader", "learner", "recovering"]
+"""Of a node; a core is never a learner: nodes that do not vote follow without one."""
 Outcome = Literal["committed", "refused", "lost", "unknown"]
 
 
@@ -128,10 +131,13 @@ NO_SNAP = Snap(0, NO_BALLOT, KIND_BATCH, 0)
 class Write(msgspec.Struct, frozen=True, gc=False):
     """One step of the ordered stream to disk: all of it survives a crash, or none.
 
-    ``truncate`` drops the log from that index on; then ``entries`` continue it without a gap; then
+    In this order: ``left`` says that the node has left its epoch for one whose tail it may not
+    hold yet; ``truncate`` drops the log from that index on; ``entries`` continue it without a gap;
     ``snap`` says that a snapshot is durable and, if the log does not reach that far, that the log
     goes on after it (a core that installs a snapshot over a conflicting log truncates in the same
-    write).  An entry that rotted is repaired by writing the log anew from there.
+    write); ``epoch`` starts one; ``hard`` comes last.  An entry that rotted is repaired by writing
+    the log anew from there.  Cores leave ``left`` and ``epoch`` alone: they are for the handover
+    between cores (``waypost.replica``).
     """
 
     seq: Seq
@@ -140,6 +146,8 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     entries: tuple[Entry, ...] = ()
     snap: Snap | None = None
     sync: bool = True
+    left: Epoch | None = None
+    epoch: Epoch | None = None
 
 
 class Boot(msgspec.Struct, frozen=True, gc=False):
@@ -151,6 +159,10 @@ class Boot(msgspec.Struct, frozen=True, gc=False):
     """The log after ``snap``, without a gap."""
     faulty: tuple[Index, ...] = ()
     """Entries that were durable here and are not readable: to be fetched, never to be denied."""
+    epoch: Epoch | None = None
+    """The newest that was started here; None in a directory from before there were epochs."""
+    left: Epoch | None = None
+    """One newer than ``epoch``, that this node knows of and has not started yet."""
 
     @property
     def suspect(self) -> bool:
@@ -173,6 +185,11 @@ class Status(msgspec.Struct, frozen=True, gc=False):
     """Reads need no round before this moment; 0 without leases."""
     sealed: Index
     """Of the Seal that ended this epoch, once it is committed; 0 while the epoch is open."""
+    fresh: Ns = FOREVER
+    """What is applied here is no older than what was committed at this moment of ``now``'s clock;
+    a leader: when the newest round that a quorum confirmed left; 0: never yet."""
+    matches: tuple[tuple[Nid, Index], ...] = ()
+    """How far each other member is known to hold the log durably, at a leader."""
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):

@@ -53,7 +53,7 @@ _HEADER = struct.Struct("<IIIBBHQQQII")
 _PADS = tuple(bytes(n) for n in range(8))
 
 
-class Ballot(msgspec.Struct, frozen=True, order=True, gc=False):
+class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """When an entry was made and by whom: ordered by epoch, then round, then node.
 
     Raft reads it as (term, leader), Multi-Paxos as (ballot number, proposer).
