@@ -43,6 +43,7 @@ _HOMES = {
     "Rejected": "waypost.errors",
     "Superseded": "waypost.errors",
     "TimedOut": "waypost.errors",
+    "TooOld": "waypost.errors",
     "TooStale": "waypost.errors",
     "Unavailable": "waypost.errors",
     "UnknownInstance": "waypost.errors",

@@ -18,6 +18,7 @@ from waypost.errors import ReadOnly as ReadOnly
 from waypost.errors import Rejected as Rejected
 from waypost.errors import Superseded as Superseded
 from waypost.errors import TimedOut as TimedOut
+from waypost.errors import TooOld as TooOld
 from waypost.errors import TooStale as TooStale
 from waypost.errors import Unavailable as Unavailable
 from waypost.errors import UnknownInstance as UnknownInstance

@@ -9,6 +9,8 @@ exception that would stop the log.  Time and chance are not here: what needs tim
 uses the stamp of its batch (cluster time in milliseconds, chosen by the leader).
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from waypost.model import Health, Instance, InstanceId, ServiceName, SessionId
@@ -105,25 +107,48 @@ Outcome = int | Refused
 """What a command yields (see each), or why it was refused."""
 
 
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which write of which client a part of a batch is, so that its repetition is recognised.
+
+    A client takes its id at random, once for a process, and gives each number to one write only,
+    the higher the later.
+    """
+
+    client: str
+    seq: int
+
+
 class LogBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The payload of one log entry."""
 
     stamp_ms: int
     parts: list[list[Command]]
+    origins: list[Origin | None] = []
+    """One for each part, or none at all."""
 
 
 _batch_decoder = msgspec.msgpack.Decoder(LogBatch)
+_part_decoder = msgspec.msgpack.Decoder(list[Command])
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_batch(stamp_ms: int, parts: list[bytes]) -> bytes:
+def encode_batch(stamp_ms: int, parts: list[bytes], origins: Sequence[Origin | None] = ()) -> bytes:
     """Build an entry's payload around parts that are encoded already, each as an array."""
-    return b"".join((b"\x92", _encoder.encode(stamp_ms), _array_head(len(parts)), *parts))
+    stamp, head = _encoder.encode(stamp_ms), _array_head(len(parts))
+    if not any(origins):
+        return b"".join((b"\x92", stamp, head, *parts))
+    assert len(origins) == len(parts)
+    return b"".join((b"\x93", stamp, head, *parts, _encoder.encode(origins)))
 
 
 def encode_part(commands: list[Command]) -> bytes:
     """Encode one part of a batch, as a client does."""
     return _encoder.encode(commands)
+
+
+def decode_part(part: bytes | memoryview) -> list[Command]:
+    """Read one part of a batch back."""
+    return _part_decoder.decode(part)
 
 
 def decode_batch(payload: bytes | memoryview) -> LogBatch:

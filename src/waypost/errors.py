@@ -6,7 +6,8 @@
     │   ├── UnknownService     no instance of that service is registered
     │   ├── UnknownInstance    the service has no instance with that id
     │   ├── UnknownSession     the session ended; open a new one and register again
-    │   └── Superseded         a newer incarnation holds this id; the older one must stand down
+    │   ├── Superseded         a newer incarnation holds this id; the older one must stand down
+    │   └── TooOld             a repeated write of which nothing is known any more
     ├── NoInstance         a pick found nothing that may be picked: says why
     ├── Unavailable        the registry could not answer now; retrying may help
     │   ├── Overloaded         it sheds load; retry after the time that it names
@@ -73,6 +74,12 @@ class Superseded(Rejected):
     """A newer incarnation holds this id."""
 
     code = "superseded"
+
+
+class TooOld(Rejected):
+    """A repeated write whose outcome is no longer kept: ask for the state, do not repeat it."""
+
+    code = "too-old"
 
 
 class NoInstance(WaypostError):
@@ -143,6 +150,7 @@ ERRORS_BY_CODE: dict[str, type[WaypostError]] = {
         UnknownInstance,
         UnknownSession,
         Superseded,
+        TooOld,
         NoInstance,
         Unavailable,
         Overloaded,

@@ -123,3 +123,11 @@ def check_invariants(catalog: Catalog) -> None:
         listed = [(each.instance.service, each.instance.id) for each in catalog.held(session)]
         assert listed == sorted(held.pop(session.id, []))
     assert not held
+    kept = 0
+    for window in catalog._origins:
+        seqs = [each.seq for each in window.writes]
+        assert 0 < len(seqs) <= 16
+        assert seqs == sorted(set(seqs))
+        assert window.floor < seqs[0]
+        kept += sum(len(each.outcomes) for each in window.writes)
+    assert catalog._origins._outcomes == kept

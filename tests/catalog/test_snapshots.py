@@ -11,7 +11,16 @@ from tests.catalog.workload import batches
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.snapshots import CHUNK_BYTES, digest, dump, load
 from waypost.catalog.state import Catalog
-from waypost.commands import Attach, Expire, LogBatch, Register, SetHealth, Suspect
+from waypost.commands import (
+    Attach,
+    Expire,
+    LogBatch,
+    Origin,
+    Refused,
+    Register,
+    SetHealth,
+    Suspect,
+)
 from waypost.errors import CorruptData
 from waypost.model import Record
 
@@ -37,6 +46,7 @@ def state(catalog: Catalog) -> object:
         ],
         [(s.id, s.node, s.attachment, s.ttl_ms, s.grace_ms) for s in catalog.sessions],
         [catalog.held(session) for session in catalog.sessions],
+        [(window.client, window.floor, window.writes) for window in catalog._origins],
     )
 
 
@@ -56,6 +66,8 @@ def test_the_sample_reaches_what_a_snapshot_must_keep() -> None:
 
     assert catalog.orphans > 0
     assert len(catalog.sessions) > 0
+    assert len(catalog._origins) > 3
+    assert any(window.floor > 0 for window in catalog._origins)
     assert any(each.bucket for each in catalog._services.values())
     assert any(record.suspect and record.session for record in everyone(catalog))
     assert any(not record.session and not record.suspect for record in everyone(catalog))
@@ -292,23 +304,41 @@ def framed(*payloads: object) -> list[bytes]:
 
 
 RECORD = Record(instance(incarnation=1), "passing", 1, "", False, "", 1)
-HEAD = [0, "waypost catalog", 1, 9, 1_000, 9, 1, 1, 0]
+HEAD = [0, "waypost catalog", 2, 9, 1_000, 9, 1, 1, 0, 0]
 ORPHAN = Record(instance(incarnation=1), "passing", 1, "", True, "", 1)
 HELD = Record(instance(incarnation=1), "passing", 1, "", False, "s-1", 1)
 
 
 def test_the_format_is_the_one_described() -> None:
+    head = [0, "waypost catalog", 2, 9, 1_000, 9, 1, 1, 1, 1]
+    sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
+    windows = [3, [["c-1", 7, [[8, 5, [3, ["invalid", "port: 0"]]], [9, 6, [4]]]]]]
+    records = [2, "orders", 4, [5, 1_000, 900], [], [HELD]]
+
+    loaded = load(framed(head, sessions, windows, records))
+
+    assert (loaded.revision, loaded.now_ms, loaded.serial) == (9, 1_000, 9)
+    assert loaded.service("orders") == {"i-1": HELD}
+    assert loaded._services["orders"].bucket == Bucket(5, 1_000, 900)
+    assert loaded.service_revision("orders") == 4
+    assert [(each.client, each.floor) for each in loaded._origins] == [("c-1", 7)]
+    repeated = loaded.apply(10, LogBatch(0, [[], []], [Origin("c-1", 9), Origin("c-1", 8)]))
+    assert repeated.repeated == {0: 6, 1: 5}
+    assert repeated.outcomes == [[4], [3, Refused("invalid", "port: 0")]]
+    loaded = load(framed(head, sessions, windows, records))
+    assert list(dump(loaded)) == [b"".join(framed(head, sessions, windows, records))]
+
+
+def test_a_snapshot_of_version_1_loads_without_clients() -> None:
     head = [0, "waypost catalog", 1, 9, 1_000, 9, 1, 1, 1]
     sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
     records = [2, "orders", 4, [5, 1_000, 900], [], [HELD]]
 
     loaded = load(framed(head, sessions, records))
 
-    assert (loaded.revision, loaded.now_ms, loaded.serial) == (9, 1_000, 9)
     assert loaded.service("orders") == {"i-1": HELD}
-    assert loaded._services["orders"].bucket == Bucket(5, 1_000, 900)
-    assert loaded.service_revision("orders") == 4
-    assert list(dump(loaded)) == [b"".join(framed(head, sessions, records))]
+    assert len(loaded._origins) == 0
+    check_invariants(loaded)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +354,8 @@ def test_the_format_is_the_one_described() -> None:
         ([HEAD, [2, "orders", 1, None, [], [ORPHAN]]], "not listed"),
         ([HEAD, [2, "orders", 1, None, [], [[1, 2]]]], "cannot be read"),
         ([HEAD, [7]], "cannot be read"),
+        ([HEAD, [3, [["c-1", 0, []]]]], "without a write"),
+        ([HEAD, [3, [["c-1", 0, [[1, 1, [1]]]]]]], "its head says"),
         ([HEAD, "nonsense"], "cannot be read"),
     ],
 )
@@ -334,7 +366,7 @@ def test_what_cannot_be_is_refused_though_its_checksum_is_right(
         load(framed(*payloads))
 
 
-@pytest.mark.parametrize("head", [[0, "waypost catalog", 2, *HEAD[3:]], [0, "x", 1, *HEAD[3:]]])
+@pytest.mark.parametrize("head", [[0, "waypost catalog", 3, *HEAD[3:]], [0, "x", 1, *HEAD[3:]]])
 def test_a_format_of_another_release_is_refused_by_name(head: list[object]) -> None:
     with pytest.raises(CorruptData, match="use the release that wrote it"):
         load(framed(head))
@@ -360,6 +392,9 @@ def test_an_absurd_length_is_refused_before_it_is_waited_for() -> None:
         lambda feed: feed.one(Suspect("s-1", 1)),
         lambda feed: feed.apply(),
         lambda feed: feed.catalog.apply(feed.catalog.revision + 1, LogBatch(10**6, [])),
+        lambda feed: feed.catalog.apply(
+            feed.catalog.revision + 1, LogBatch(0, [[]], [Origin("c-1", 1)])
+        ),
     ],
 )
 def test_a_digest_tells_every_difference(change: Callable[[Feed], object]) -> None:

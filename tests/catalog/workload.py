@@ -11,6 +11,7 @@ from waypost.commands import (
     Detach,
     Expire,
     LogBatch,
+    Origin,
     Register,
     SetHealth,
     Suspect,
@@ -26,6 +27,7 @@ def batches(seed: int, count: int) -> Iterator[LogBatch]:
     """
     draw = random.Random(seed)
     known = Catalog()
+    writes = _origins(random.Random(seed))
     stamp_ms = 1_000
     for index in range(1, count + 1):
         stamp_ms += draw.choice((0, 10, 500, 3_000))
@@ -33,9 +35,18 @@ def batches(seed: int, count: int) -> Iterator[LogBatch]:
             [_command(draw, known) for _ in range(draw.randint(1, 12))]
             for _ in range(draw.randint(1, 4))
         ]
-        batch = LogBatch(stamp_ms, parts)
+        batch = LogBatch(stamp_ms, parts, [next(writes) for _ in parts])
         known.apply(index, batch)
         yield batch
+
+
+def _origins(draw: random.Random) -> Iterator[Origin | None]:
+    """Make origins of six clients, mostly new ones, and overtaken and repeated ones among them."""
+    last = 0
+    while True:
+        last += draw.choice((1, 1, 1, 5))
+        seq = max(0, last - draw.choice((0, 0, 0, 0, 2, 30, 300)))
+        yield draw.choice((None, Origin(f"c-{draw.randrange(6)}", seq)))
 
 
 def _command(draw: random.Random, known: Catalog) -> Command:

@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waypost.catalog.snapshots import digest
 from waypost.catalog.state import Catalog
-from waypost.commands import Command, Deregister, Outcome, Refused, Register, encode_part
+from waypost.commands import (
+    Command,
+    Deregister,
+    Origin,
+    Outcome,
+    Refused,
+    Register,
+    encode_part,
+)
 from waypost.errors import TimedOut, Unavailable, WaypostError
 from waypost.model import Instance
 from waypost.replica.replica import Replica
@@ -51,6 +60,21 @@ def test_a_node_that_did_not_propose_an_entry_applies_the_same_from_its_bytes() 
     follower.committed(1, payload, 0)
 
     assert follower.catalog.service("orders") == leader.catalog.service("orders")
+
+
+def test_a_repeated_write_is_answered_with_the_revision_and_the_outcomes_of_the_first() -> None:
+    leader, follower = Replica(Catalog()), Replica(Catalog())
+    first, second = Heard(), Heard()
+    for index, heard in ((5, first), (6, second)):
+        leader.offer(encode_part(register(2)), register(2), heard, 1)
+        leader.offer(encode_part(register(1)), register(1), heard, 2, Origin("c-1", 77))
+        token, payload = leader.seal(1_000)
+        leader.committed(index, payload, token)
+        follower.committed(index, payload, 0)
+
+    assert first.answers == [(1, 5, [5]), (2, 5, [6])]
+    assert second.answers == [(1, 6, [5]), (2, 5, [6])]
+    assert digest(follower.catalog) == digest(leader.catalog)
 
 
 def test_a_refused_command_is_an_outcome_and_does_not_stop_the_others() -> None:

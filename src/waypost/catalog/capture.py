@@ -2,7 +2,9 @@
 
 Records are immutable, so the state of a service is a list of references.  The list is made when
 the reader gets there, or just before the service changes, whichever comes first: nobody ever
-waits for more than one service, or one shard of sessions, to be listed.
+waits for more than one service, or one shard of sessions, to be listed.  The windows of clients'
+last writes are listed at once, which is no more than 65,536 references; while there is a capture,
+they are replaced and not changed.
 """
 
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from waypost.catalog.eviction import Bucket
+from waypost.catalog.origins import Window
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import Session
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
@@ -32,13 +35,15 @@ class Capture:
     or it was read.
     """
 
-    __slots__ = ("_images", "_lists", "_names", "_services", "_shards")
+    __slots__ = ("_images", "_lists", "_names", "_services", "_shards", "windows")
 
     def __init__(
         self,
         services: dict[ServiceName, Service],
         shards: list[dict[SessionId, Session]],
+        windows: list[Window],
     ) -> None:
+        self.windows = windows
         self._names = list(services)
         self._services = services.copy()
         self._images: dict[ServiceName, ServiceImage] = {}

@@ -1,19 +1,23 @@
 """The whole catalog as bytes, and back.
 
-Format, version 1.  A stream of frames, each ``length (u32 big-endian), checksum (u32 big-endian),
+Format, version 2.  A stream of frames, each ``length (u32 big-endian), checksum (u32 big-endian),
 payload``.  The checksum is the CRC-32 of the payload continued from that of the frame before, so
 that a frame that is missing, repeated or moved is noticed as surely as one that is damaged.  A
 payload is a positional MessagePack array that begins with its kind:
 
-    0 Head      [0, "waypost catalog", 1, revision, now_ms, serial, services, instances, sessions]
+    0 Head      [0, "waypost catalog", 2, revision, now_ms, serial, services, instances, sessions,
+                 clients]
     1 Sessions  [1, [[id, node, attachment, ttl_ms, grace_ms], ...]]
     2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
+    3 Windows   [3, [[client, floor, [[seq, index, [outcome, ...]], ...]], ...]]
 
-One Head, then the sessions, then the services; a service with many instances takes several frames
-in a row, the first of which lists its orphans.  The stream ends when the counts of the Head are
-reached.  Sessions, services, instances and orphans come in the order in which the catalog has
-them: that order is part of the state, and a catalog that was read back goes on to give the same
-bytes as one that was never written.
+Version 1 had no Windows, and no clients in its Head.
+
+One Head, then the sessions, then the last writes of clients, then the services; a service with
+many instances takes several frames in a row, the first of which lists its orphans.  The stream
+ends when the counts of the Head are reached.  Sessions, clients, services, instances and orphans
+come in the order in which the catalog has them: that order is part of the state, and a catalog
+that was read back goes on to give the same bytes as one that was never written.
 
 Not in it: the history of changes (a catalog that is read back starts its own at its revision) and
 what a session holds (each record names its session).
@@ -29,6 +33,7 @@ import msgspec
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
+from waypost.catalog.origins import Origins, Window
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
 from waypost.catalog.sharing import Pool
@@ -37,10 +42,12 @@ from waypost.errors import CorruptData
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
 
 MAGIC = "waypost catalog"
-VERSION = 1
+VERSION = 2
+_VERSIONS_READ = (1, 2)
 CHUNK_BYTES = 128 * 1024
 """A chunk is handed out as soon as it has this many: two milliseconds of work at most."""
 ROWS_PER_FRAME = 256
+_OUTCOMES_PER_FRAME = 4_096
 FRAME_BYTES_MAX = 256 * 1024 * 1024
 """Above what 256 records at all their limits can take; more is damage."""
 _HEADER_BYTES = 8
@@ -55,6 +62,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     services: int
     instances: int
     sessions: int
+    clients: int = 0
 
 
 class _SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -77,7 +85,11 @@ class _Records(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     records: list[Record]
 
 
-_Payload = _Head | _Sessions | _Records
+class _Windows(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    windows: list[Window]
+
+
+_Payload = _Head | _Sessions | _Records | _Windows
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Payload)
 
@@ -125,6 +137,7 @@ def _dump(catalog: Catalog, chunk_bytes: int) -> Iterator[bytes]:
         catalog.service_count,
         catalog.instance_count,
         len(catalog.sessions),
+        len(capture.windows),
     )
     try:
         yield b""
@@ -156,12 +169,26 @@ def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
                     for each in sessions[start : start + ROWS_PER_FRAME]
                 ]
             )
+    yield from map(_Windows, _in_frames(capture.windows))
     for image in capture.services():
         orphans = image.orphans
         for start in range(0, len(image.records), ROWS_PER_FRAME):
             rows = image.records[start : start + ROWS_PER_FRAME]
             yield _Records(image.name, image.revision, image.bucket, orphans, rows)
             orphans = []
+
+
+def _in_frames(windows: list[Window]) -> Iterator[list[Window]]:
+    rows: list[Window] = []
+    outcomes = 0
+    for window in windows:
+        rows.append(window)
+        outcomes += sum(len(kept.outcomes) for kept in window.writes)
+        if outcomes >= _OUTCOMES_PER_FRAME:
+            yield rows
+            rows, outcomes = [], 0
+    if rows:
+        yield rows
 
 
 def _payloads(chunks: Iterable[bytes]) -> Iterator[_Payload]:
@@ -200,6 +227,7 @@ class _Loader:
         self._head: _Head | None = None
         self._services: dict[ServiceName, Service] = {}
         self._sessions = Sessions()
+        self._origins = Origins()
         self._orphans = 0
         self._pool = Pool()
 
@@ -215,6 +243,8 @@ class _Loader:
                 self._take_sessions(payload)
             case _Records():
                 self._take_records(payload)
+            case _Windows():
+                self._take_windows(payload)
             case _:
                 assert_never(payload)
 
@@ -225,11 +255,12 @@ class _Loader:
             raise _damaged("it is empty")
         services = self._services
         instances = sum(len(service.records) for service in services.values())
-        found = (len(services), instances, len(self._sessions))
-        if found != (head.services, head.instances, head.sessions):
+        found = (len(services), instances, len(self._sessions), len(self._origins))
+        claimed = (head.services, head.instances, head.sessions, head.clients)
+        if found != claimed:
             raise _damaged(
-                f"services, instances and sessions are {found}, and its head says "
-                f"{(head.services, head.instances, head.sessions)}"
+                f"services, instances, sessions and clients are {found}, and its head says "
+                f"{claimed}"
             )
         if self._orphans != sum(len(service.orphans) for service in services.values()):
             raise _damaged("the orphans are not those of its records")
@@ -239,16 +270,17 @@ class _Loader:
             head.serial,
             services,
             self._sessions,
+            self._origins,
             History(head.revision, changes_max=changes_max, age_ms_max=age_ms_max),
         )
 
     def _take_head(self, head: _Head) -> None:
         if self._head is not None:
             raise _damaged("a second one begins in it")
-        if head.magic != MAGIC or head.version != VERSION:
+        if head.magic != MAGIC or head.version not in _VERSIONS_READ:
             raise CorruptData(
                 f"snapshot: it says {head.magic!r}, version {head.version}, and this release reads "
-                f"{MAGIC!r}, version {VERSION}: use the release that wrote it"
+                f"{MAGIC!r}, versions {_VERSIONS_READ}: use the release that wrote it"
             )
         self._head = head
 
@@ -259,6 +291,12 @@ class _Loader:
             self._sessions.put(
                 Session(row.id, node, row.attachment, ttl_ms, grace_ms, [], HELD_ROOM_MIN)
             )
+
+    def _take_windows(self, payload: _Windows) -> None:
+        for window in payload.windows:
+            if not window.writes:
+                raise _damaged(f"client {window.client!r} is listed without a write")
+            self._origins.restore(window)
 
     def _take_records(self, payload: _Records) -> None:
         service = self._services.get(payload.service)

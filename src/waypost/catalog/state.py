@@ -24,6 +24,7 @@ import msgspec
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import draw
 from waypost.catalog.history import History
+from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service, is_orphan
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions, listed, pruned, shard_of
 from waypost.catalog.sharing import Pool
@@ -70,6 +71,8 @@ class Applied(msgspec.Struct, frozen=True):
     """Parallel to the parts of the batch."""
     changed: dict[ServiceName, list[Change]]
     """What watchers are told, in order."""
+    repeated: dict[int, Revision] = {}
+    """Of the parts that were applied before, by their number: at which revision."""
 
 
 class Catalog:
@@ -95,6 +98,7 @@ class Catalog:
         self._orphaned: dict[ServiceName, Service] = {}
         self._changed: dict[ServiceName, list[Change]] = {}
         self._captures: list[Capture] = []
+        self._origins = Origins()
         self._pool = Pool()
 
     # Reading
@@ -141,7 +145,7 @@ class Catalog:
 
     def capture(self) -> Capture:
         """Hold on to everything as it is now, until ``release``."""
-        capture = Capture(self._services, self.sessions.shards)
+        capture = Capture(self._services, self.sessions.shards, list(self._origins))
         self._captures.append(capture)
         return capture
 
@@ -157,6 +161,7 @@ class Catalog:
         serial: int,
         services: dict[ServiceName, Service],
         sessions: Sessions,
+        origins: Origins,
         history: History,
     ) -> "Catalog":
         """Build a catalog around a state that was read back."""
@@ -165,6 +170,7 @@ class Catalog:
         catalog.now_ms = now_ms
         catalog.serial = serial
         catalog.sessions = sessions
+        catalog._origins = origins
         catalog._services = services
         catalog._orphaned = {name: each for name, each in services.items() if each.orphans}
         catalog.orphans = sum(len(each.orphans) for each in services.values())
@@ -181,14 +187,38 @@ class Catalog:
         changed: dict[ServiceName, list[Change]] = {}
         self._changed = changed
         self._pool.trim()
+        repeated: dict[int, Revision] = {}
         register, other = self._register, self._other
-        outcomes: list[list[Outcome]] = [
-            [register(each) if type(each) is Register else other(each) for each in part]
-            for part in batch.parts
-        ]
+        outcomes: list[list[Outcome]] = (
+            self._apply_new(batch, repeated)
+            if batch.origins
+            else [
+                [register(each) if type(each) is Register else other(each) for each in part]
+                for part in batch.parts
+            ]
+        )
         for name, changes in changed.items():
             self.history.extend(name, changes)
-        return Applied(outcomes, changed)
+        return Applied(outcomes, changed, repeated)
+
+    def _apply_new(self, batch: LogBatch, repeated: dict[int, Revision]) -> list[list[Outcome]]:
+        """Apply the parts that are new, and answer for those that are not."""
+        find, keep, is_captured = self._origins.find, self._origins.keep, bool(self._captures)
+        register, other = self._register, self._other
+        outcomes: list[list[Outcome]] = []
+        for part, origin in zip(batch.parts, batch.origins, strict=True):
+            kept = None if origin is None else find(origin)
+            if kept is None:
+                came = [register(each) if type(each) is Register else other(each) for each in part]
+                if origin is not None:
+                    keep(origin, self.revision, came, copy=is_captured)
+            elif kept.index:
+                repeated[len(outcomes)] = kept.index
+                came = kept.outcomes
+            else:
+                came = kept.outcomes * len(part)
+            outcomes.append(came)
+        return outcomes
 
     def _other(self, command: Command) -> Outcome:
         match command:

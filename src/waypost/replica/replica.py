@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from waypost.catalog.state import Applied, Catalog
-from waypost.commands import Command, LogBatch, Outcome, decode_batch, encode_batch
+from waypost.commands import Command, LogBatch, Origin, Outcome, decode_batch, encode_batch
 from waypost.errors import WaypostError
 
 
@@ -21,7 +21,10 @@ class Owner(Protocol):
     """Who offered a write, and hears what became of it."""
 
     def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:
-        """The write was committed at ``revision``; one outcome for each of its commands."""
+        """The write was committed at ``revision``; one outcome for each of its commands.
+
+        Of a repeated write it is the revision, and are the outcomes, of the first time.
+        """
         ...
 
     def failed(self, ticket: int, error: WaypostError) -> None:
@@ -32,13 +35,14 @@ class Owner(Protocol):
 class Proposal:
     """One batch, open or on its way: parallel lists, one item per offered write."""
 
-    __slots__ = ("commands", "owners", "parts", "tickets")
+    __slots__ = ("commands", "origins", "owners", "parts", "tickets")
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.commands: list[list[Command]] = []
         self.owners: list[Owner] = []
         self.tickets: list[int] = []
+        self.origins: list[Origin | None] = []
 
 
 class Replica:
@@ -58,13 +62,24 @@ class Replica:
         """Whether there is anything to seal."""
         return bool(self._open.parts)
 
-    def offer(self, part: bytes, commands: list[Command], owner: Owner, ticket: int) -> None:
-        """Put a write into the open batch: ``part`` decodes to ``commands``."""
+    def offer(
+        self,
+        part: bytes,
+        commands: list[Command],
+        owner: Owner,
+        ticket: int,
+        origin: Origin | None = None,
+    ) -> None:
+        """Put a write into the open batch: ``part`` decodes to ``commands``.
+
+        With an origin it has an effect once, however often it is offered, here and elsewhere.
+        """
         batch = self._open
         batch.parts.append(part)
         batch.commands.append(commands)
         batch.owners.append(owner)
         batch.tickets.append(ticket)
+        batch.origins.append(origin)
         self.waiting_commands += len(commands)
         self.waiting_bytes += len(part)
 
@@ -74,8 +89,9 @@ class Replica:
         assert batch.parts, "nothing to seal"
         self._open = Proposal()
         self._last_token += 1
-        self._sealed[self._last_token] = (batch, LogBatch(stamp_ms, batch.commands))
-        return self._last_token, encode_batch(stamp_ms, batch.parts)
+        origins = batch.origins if any(batch.origins) else []
+        self._sealed[self._last_token] = (batch, LogBatch(stamp_ms, batch.commands, origins))
+        return self._last_token, encode_batch(stamp_ms, batch.parts, origins)
 
     def committed(self, index: int, payload: bytes | memoryview, token: int) -> Applied:
         """Apply the entry at ``index``, and answer those who wait if it is one of ours.
@@ -87,10 +103,13 @@ class Replica:
         proposal, batch = self._sealed.pop(token)
         applied = self.catalog.apply(index, batch)
         self._settle(proposal)
-        for owner, ticket, outcomes in zip(
-            proposal.owners, proposal.tickets, applied.outcomes, strict=True
+        revisions = [index] * len(proposal.parts)
+        for number, revision in applied.repeated.items():
+            revisions[number] = revision
+        for owner, ticket, revision, outcomes in zip(
+            proposal.owners, proposal.tickets, revisions, applied.outcomes, strict=True
         ):
-            owner.answered(ticket, index, outcomes)
+            owner.answered(ticket, revision, outcomes)
         return applied
 
     def refused(self, token: int, error: WaypostError) -> None:
