@@ -1,0 +1,417 @@
+"""Connections between members: one that this node dials to each peer, one that each dials here.
+
+A node speaks on what it dialled and listens on what it accepted, so neither direction waits for the
+other.  A link reconnects by itself, with backoff and jitter, at once when its peer dials.  What is
+said in one turn of the event loop leaves in one call of the transport.
+
+Always true: what a slow or dead peer makes this node hold is bounded: beyond ``UNSENT_BYTES_MAX``
+what is sent to it is dropped, and the members' protocols send it again; two live processes with
+one nid are not both listened to; nobody of another cluster or lineage is listened to at all.
+
+Knows nothing of what the frames carry.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, cast
+
+import msgspec
+
+from waypost import wire
+from waypost.errors import Invalid, ProtocolViolation, WaypostError
+from waypost.transport import peer_frames
+from waypost.transport.frames import FrameReader, encode_frame
+from waypost.transport.peer_frames import PEER_BYTES_MAX, PEER_HELLO, PEER_WELCOME, PeerHello
+
+log = logging.getLogger("waypost.peers")
+
+UNSENT_BYTES_MAX: Final = 8 << 20
+SMALL_BYTES: Final = 4 << 10
+"""What is smaller is still taken up to twice the bound: a heartbeat costs nothing to keep."""
+PING_S: Final = 0.25
+DEAD_S: Final = 3.0
+"""A peer that was silent for so long, though it has to ping, is dialled anew."""
+CONNECT_S: Final = 1.0
+BACKOFF_MIN_S: Final = 0.02
+BACKOFF_MAX_S: Final = 0.5
+
+
+class Peering(Protocol):
+    """Who hears the peers."""
+
+    def peer_said(self, src: int, frames: list[tuple[int, int, bytes]]) -> None:
+        """Frames that came together, in order."""
+        ...
+
+    def peer_came(self, src: int) -> None:
+        """A peer can be spoken to from now on."""
+        ...
+
+    def peer_left(self, src: int) -> None:
+        """The connection that a peer had dialled has ended: it may be gone."""
+        ...
+
+    def peer_out_of_reach(self, src: int) -> None:
+        """The connection to a peer has ended: what was said last may be lost."""
+        ...
+
+
+class Peers:
+    """The links of one node."""
+
+    def __init__(
+        self,
+        me: PeerHello,
+        peering: Peering,
+        *,
+        clock: Callable[[], int],
+        draw: Callable[[], float],
+    ) -> None:
+        self.me = me
+        self._peering = peering
+        self._clock = clock
+        self._draw = draw
+        self._links: dict[int, _Link] = {}
+        self._inbound: dict[int, _Inbound] = {}
+        self._heard_ns: dict[int, int] = {}
+        self._wanted: dict[int, str] = {}
+        self._loop = asyncio.get_running_loop()
+        self._is_closing = False
+        self._timer = self._loop.call_later(PING_S, self._on_timer)
+
+    # Whom to know
+
+    def want(self, peers: dict[int, str]) -> None:
+        """Keep links to these, by nid and address, and to whoever dials here; drop the others."""
+        if peers == self._wanted:
+            return
+        self._wanted = dict(peers)
+        self._aim()
+
+    def _aim(self) -> None:
+        # What a peer says of itself now is newer than what an epoch says of it.
+        said = {nid: inbound.hello.address for nid, inbound in self._inbound.items()}
+        addresses = self._wanted | {nid: address for nid, address in said.items() if address}
+        addresses.pop(self.me.nid, None)
+        for nid, link in list(self._links.items()):
+            if addresses.get(nid) != link.address:
+                self._links.pop(nid).close()
+        for nid, address in addresses.items():
+            if address and nid not in self._links and not self._is_closing:
+                self._links[nid] = _Link(self, nid, address)
+
+    def heard_ns(self, nid: int) -> int:
+        """When a peer was last heard, by this node's clock; 0 for never."""
+        return self._heard_ns.get(nid, 0)
+
+    def hello_of(self, nid: int) -> PeerHello | None:
+        """What a peer says of itself, if it is connected."""
+        inbound = self._inbound.get(nid)
+        return None if inbound is None else inbound.hello
+
+    @property
+    def present(self) -> Iterable[PeerHello]:
+        """Everyone whose connection stands."""
+        return [inbound.hello for inbound in self._inbound.values()]
+
+    def is_up(self, nid: int) -> bool:
+        """Whether something can be said to a peer now."""
+        link = self._links.get(nid)
+        return link is not None and link.is_up
+
+    # Speaking
+
+    def send(self, nid: int, kind: int, body: bytes) -> bool:
+        """Say something; False if it was dropped: no connection, or the peer is too slow."""
+        link = self._links.get(nid)
+        return link is not None and link.send(kind, body)
+
+    def flush(self) -> None:
+        """Let go what was said; otherwise the end of this turn of the loop does."""
+        for link in self._links.values():
+            link.flush()
+
+    # Being dialled
+
+    def accept(self, transport: asyncio.Transport, body: bytes) -> None:
+        """Take a connection over whose first frame is ``PEER_HELLO``, or hang it up."""
+        try:
+            hello = peer_frames.decode_peer_hello(body)
+            self._check(hello)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            _refuse(transport, Invalid(f"peer hello: {error}", field="hello"))
+            return
+        except WaypostError as error:
+            log.error("refused %s", error.message)
+            _refuse(transport, error)
+            return
+        before = self._inbound.pop(hello.nid, None)
+        if before is not None:
+            before.abort()
+        inbound = _Inbound(self, hello, transport)
+        self._inbound[hello.nid] = inbound
+        self._heard_ns[hello.nid] = self._clock()
+        transport.set_protocol(inbound)
+        transport.write(encode_frame(PEER_WELCOME, 0, peer_frames.encode(self.me)))
+        self._aim()
+        link = self._links.get(hello.nid)
+        if link is not None:
+            link.hurry()
+
+    def _check(self, hello: PeerHello) -> None:
+        who = f"peer {hello.name!r} at {hello.address or 'an unknown address'}"
+        if hello.cluster != self.me.cluster or hello.lineage != self.me.lineage:
+            raise Invalid(
+                f"{who} belongs to cluster {hello.cluster} (lineage {hello.lineage:x}), this is "
+                f"cluster {self.me.cluster} (lineage {self.me.lineage:x}): check the addresses, or "
+                "empty its data directory to let it join",
+                field="cluster",
+            )
+        before = self._inbound.get(hello.nid)
+        is_second = hello.nid == self.me.nid or (
+            before is not None
+            and before.hello.nonce != hello.nonce
+            and self._clock() - self._heard_ns[hello.nid] < 2 * PING_S * 1e9
+        )
+        if is_second:
+            raise Invalid(
+                f"{who} has the node id {hello.nid:08x} of another running process: was its data "
+                "directory copied? Stop one of them and empty its directory",
+                field="nid",
+            )
+
+    # From the connections
+
+    def heard(self, inbound: "_Inbound", frames: list[tuple[int, int, bytes]]) -> None:
+        """Frames of one chunk."""
+        self._heard_ns[inbound.hello.nid] = self._clock()
+        if len(frames) == 1 and frames[0][0] == peer_frames.PEER_PING:
+            return
+        self._peering.peer_said(inbound.hello.nid, frames)
+
+    def left(self, inbound: "_Inbound") -> None:
+        """What a peer had dialled is over."""
+        nid = inbound.hello.nid
+        if self._inbound.get(nid) is inbound:
+            del self._inbound[nid]
+            if not self._is_closing:
+                if nid not in self._wanted:
+                    self._aim()  # it tells its address when it comes again
+                self._peering.peer_left(nid)
+
+    def link_up(self, link: "_Link") -> None:
+        """A link stands."""
+        if not self._is_closing:
+            self._peering.peer_came(link.nid)
+
+    def link_down(self, link: "_Link") -> None:
+        """A link broke."""
+        if not self._is_closing and self._links.get(link.nid) is link:
+            self._peering.peer_out_of_reach(link.nid)
+
+    def draw(self) -> float:
+        """Chance, for the jitter."""
+        return self._draw()
+
+    def _on_timer(self) -> None:
+        now = self._clock()
+        for nid, link in self._links.items():
+            link.ping()
+            inbound = self._inbound.get(nid)
+            if inbound is not None and now - self._heard_ns[nid] > DEAD_S * 1e9:
+                inbound.abort()
+                link.abort()
+        self._timer = self._loop.call_later(PING_S, self._on_timer)
+
+    async def close(self) -> None:
+        """Say what is still to be said, and end every connection."""
+        self._is_closing = True
+        self._timer.cancel()
+        links, self._links = list(self._links.values()), {}
+        for link in links:
+            link.flush()
+            link.close()
+        for inbound in list(self._inbound.values()):
+            inbound.abort()
+        await asyncio.gather(*(link.task for link in links), return_exceptions=True)
+
+
+class _Inbound(asyncio.Protocol):
+    """What a peer has dialled: it is only listened to."""
+
+    def __init__(self, peers: Peers, hello: PeerHello, transport: asyncio.Transport) -> None:
+        self.hello = hello
+        self._peers = peers
+        self._transport = transport
+        self._reader = FrameReader(PEER_BYTES_MAX)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        try:
+            frames = self._reader.feed(data)
+            if frames:
+                self._peers.heard(self, frames)
+        except (ProtocolViolation, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.error("peer %s does not speak the protocol: %s", self.hello.name, error)
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """It is over."""
+        self._peers.left(self)
+
+    def abort(self) -> None:
+        """End it."""
+        self._transport.abort()
+
+
+class _Link(asyncio.Protocol):
+    """What this node dials to one peer, again and again: it is only spoken on."""
+
+    def __init__(self, peers: Peers, nid: int, address: str) -> None:
+        self.nid = nid
+        self.address = address
+        self.is_up = False
+        self._peers = peers
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader(wire.REQUEST_BYTES_MAX)
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._is_flush_due = False
+        self._has_spoken = False
+        self._hurry = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._welcomed: asyncio.Future[PeerHello] = self._loop.create_future()
+        self._lost = asyncio.Event()
+        self._why = ""
+        self.task = self._loop.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        backoff = BACKOFF_MIN_S
+        while True:
+            self._hurry.clear()
+            try:
+                await self._dial()
+            except (OSError, TimeoutError, UnicodeError, ValueError, WaypostError) as error:
+                self._complain(str(error) or "no answer in time")
+            else:
+                backoff = BACKOFF_MIN_S
+                await self._lost.wait()
+                self.is_up = False
+                self._peers.link_down(self)
+            self._drop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), backoff * (0.5 + self._peers.draw()))
+            backoff = min(2 * backoff, BACKOFF_MAX_S)
+
+    async def _dial(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        self._welcomed = self._loop.create_future()
+        self._lost.clear()
+        self._reader = FrameReader(wire.REQUEST_BYTES_MAX)
+        async with asyncio.timeout(CONNECT_S):
+            await self._loop.create_connection(lambda: self, host.strip("[]"), int(port))
+            assert self._transport is not None
+            me = peer_frames.encode(self._peers.me)
+            self._transport.write(encode_frame(PEER_HELLO, 0, me))
+            hello = await self._welcomed
+        if hello.nid != self.nid:
+            raise Invalid(
+                f"{self.address} is node {hello.name!r} ({hello.nid:08x}) now", field="nid"
+            )
+        self._why = ""
+        self.is_up = True
+        self._peers.link_up(self)
+
+    def _complain(self, why: str) -> None:
+        if why != self._why:
+            self._why = why
+            log.info("cannot reach peer %08x at %s: %s", self.nid, self.address, why)
+
+    def hurry(self) -> None:
+        """The peer is there: do not wait to dial it."""
+        self._hurry.set()
+
+    def send(self, kind: int, body: bytes) -> bool:
+        """Say something, or drop it."""
+        transport = self._transport
+        if transport is None or not self.is_up:
+            return False
+        unsent = self._outbox_bytes + transport.get_write_buffer_size()
+        if unsent > (2 * UNSENT_BYTES_MAX if len(body) <= SMALL_BYTES else UNSENT_BYTES_MAX):
+            return False
+        frame = encode_frame(kind, 0, body)
+        self._outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
+        return True
+
+    def flush(self) -> None:
+        """Hand everything that was said to the transport, in one call."""
+        self._is_flush_due = False
+        if self._outbox and self._transport is not None:
+            self._has_spoken = True
+            self._transport.writelines(self._outbox)
+        self._outbox = []
+        self._outbox_bytes = 0
+
+    def ping(self) -> None:
+        """Let the peer hear something, if nothing else did."""
+        if self.is_up and not self._has_spoken:
+            self.send(peer_frames.PEER_PING, b"")
+        self._has_spoken = False
+
+    def abort(self) -> None:
+        """Dial anew."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Dial no more."""
+        self.is_up = False
+        self.task.cancel()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self._outbox = []
+        self._outbox_bytes = 0
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP is connected."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """The peer answers the hello, and says no more after that."""
+        try:
+            for kind, _, body in self._reader.feed(data):
+                if kind == PEER_WELCOME and not self._welcomed.done():
+                    self._welcomed.set_result(peer_frames.decode_peer_hello(body))
+                elif kind == wire.FAULT and not self._welcomed.done():
+                    fault = wire.decode_fault(body)
+                    self._welcomed.set_exception(Invalid(fault.message, field=fault.field))
+        except (ProtocolViolation, msgspec.MsgspecError, UnicodeDecodeError):
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._transport = None
+        self.is_up = False
+        if not self._welcomed.done() and not self.task.done():
+            self._welcomed.set_exception(exc or ConnectionResetError("closed by the peer"))
+        self._lost.set()
+
+
+def _refuse(transport: asyncio.Transport, error: WaypostError) -> None:
+    """Say why, and close."""
+    fault = wire.Fault(error.code, error.message, getattr(error, "field", ""))
+    transport.set_protocol(asyncio.Protocol())
+    transport.write(encode_frame(wire.FAULT, 0, wire.encode(fault)))
+    transport.close()
