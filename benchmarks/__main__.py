@@ -1,6 +1,8 @@
 """``python -m benchmarks [NAME …]``: run all benchmarks, or those named.
 
 etcd    the same work here and on etcd, side by side (needs etcd, wrk: Debian etcd-server, wrk)
+cluster the same work on three nodes of ours and of etcd (needs them too)
+failover how long nobody is answered when the leader of three is killed; beside etcd
 crash   from the SIGKILL of a provider to a consumer's view without it; a change to a thousand
         watchers; a hundred SIGKILLs of the registry under load
 scale   a million instances on one node
@@ -11,7 +13,7 @@ import importlib
 import sys
 import time
 
-NAMES = ("etcd", "crash", "scale", "micro")
+NAMES = ("etcd", "cluster", "failover", "crash", "scale", "micro")
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.servers import Ours, etcd, etcd_version, ours
@@ -73,7 +74,7 @@ def main() -> None:
         rows.setdefault("bulk, against its gateway", []).append((mine["ops_per_s"], theirs))
 
         with ours() as registry, etcd() as other:
-            _prepare_resolves(registry, other)
+            put_ten(other, _ten(registry))
             url = f"http://{registry.http}/api/v1/services/bench-ten"
             rate, _ = wrk(url, connections=64)
             theirs, _ = _etcd_ranges(other)
@@ -126,11 +127,11 @@ def _seconds() -> tuple[str, str]:
     return "--seconds", str(SECONDS)
 
 
-def _key(n: int) -> bytes:
+def key_of(n: int) -> bytes:
     return f"/services/bench-{n % 100}/bench-{n % 100}-10.0.1.1-{8000 + n}".encode()
 
 
-def _value(n: int) -> bytes:
+def value_of(n: int) -> bytes:
     """What a registration holds, as etcd's users write it: JSON of about the same size."""
     return (
         f'{{"host":"10.0.1.1","port":{8000 + n},"zone":"a","tags":["bench"],"version":"{n}",'
@@ -138,13 +139,16 @@ def _value(n: int) -> bytes:
     ).encode()
 
 
-def _b64(raw: bytes) -> str:
+def base64_of(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
 def _etcd_puts(address: str) -> tuple[float, float]:
-    lines = [json.dumps({"key": _b64(_key(n)), "value": _b64(_value(n))}) for n in range(10_000)]
-    return _posted(address, "/v3/kv/put", lines, 500)
+    lines = [
+        json.dumps({"key": base64_of(key_of(n)), "value": base64_of(value_of(n))})
+        for n in range(10_000)
+    ]
+    return posted(address, "/v3/kv/put", lines, 500)
 
 
 def _etcd_check_perf(address: str) -> float:
@@ -164,11 +168,11 @@ def _etcd_bulk_gateway(address: str) -> float:
     lines = []
     for start in range(0, 100 * PUTS_PER_TXN, PUTS_PER_TXN):
         puts = [
-            {"requestPut": {"key": _b64(_key(n)), "value": _b64(_value(n))}}
+            {"requestPut": {"key": base64_of(key_of(n)), "value": base64_of(value_of(n))}}
             for n in range(start, start + PUTS_PER_TXN)
         ]
         lines.append(json.dumps({"success": puts}))
-    rate, _ = _posted(address, "/v3/kv/txn", lines, 8)
+    rate, _ = posted(address, "/v3/kv/txn", lines, 8)
     return rate * PUTS_PER_TXN
 
 
@@ -179,13 +183,7 @@ def _etcd_bulk_grpc(address: str) -> float:
     except ImportError:
         print("  (grpcio is not installed: etcd's bulk is measured through its gateway alone)")
         return 0.0
-    transactions = []
-    for start in range(0, 100 * PUTS_PER_TXN, PUTS_PER_TXN):
-        operations = b"".join(
-            _field(2, _field(2, _field(1, _key(n)) + _field(2, _value(n))))
-            for n in range(start, start + PUTS_PER_TXN)
-        )
-        transactions.append(operations)
+    requests = transactions()
     counts = [0] * 8
     end = time.perf_counter() + SECONDS
 
@@ -197,7 +195,7 @@ def _etcd_bulk_grpc(address: str) -> float:
                 response_deserializer=lambda raw: raw,
             )
             while time.perf_counter() < end:
-                call(transactions[(number * 13 + counts[number]) % len(transactions)])
+                call(requests[(number * 13 + counts[number]) % len(requests)])
                 counts[number] += 1
 
     threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
@@ -206,6 +204,19 @@ def _etcd_bulk_grpc(address: str) -> float:
     for thread in threads:
         thread.join()
     return sum(counts) * PUTS_PER_TXN / SECONDS
+
+
+def put_request(n: int) -> bytes:
+    """A put, as its gRPC interface takes it."""
+    return _field(1, key_of(n)) + _field(2, value_of(n))
+
+
+def transactions() -> list[bytes]:
+    """A hundred transactions of puts."""
+    return [
+        b"".join(_field(2, _field(2, put_request(n))) for n in range(start, start + PUTS_PER_TXN))
+        for start in range(0, 100 * PUTS_PER_TXN, PUTS_PER_TXN)
+    ]
 
 
 def _field(number: int, content: bytes) -> bytes:
@@ -217,30 +228,50 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes((number << 3 | 2,)) + length + bytes((size,)) + content
 
 
-def _prepare_resolves(registry: Ours, other: str) -> None:
-    """The same ten instances on both, as many bytes as our answer has on the other."""
+RANGE_OF_TEN = {
+    "key": base64_of(b"/services/bench-ten/"),
+    "range_end": base64_of(b"/services/bench-ten0"),
+}
+
+
+def register_ten(http: str) -> None:
+    """Ten instances of ours."""
     for n in range(10):
         body = {"host": "10.0.1.1", "port": 8000 + n, "zone": "a", "tags": ["bench"], "ttl": 0}
         body |= {"version": "1", "meta": {"scheme": "http"}}
-        _put(f"http://{registry.http}/api/v1/services/bench-ten/instances/ten-{n}", body)
-    answer = urllib.request.urlopen(f"http://{registry.http}/api/v1/services/bench-ten").read()
-    instances = json.loads(answer)["instances"]
+        _put(f"http://{http}/api/v1/services/bench-ten/instances/ten-{n}", body)
+
+
+def put_ten(other: str, instances: list[dict[str, object]]) -> None:
+    """The same ten instances on etcd: as many bytes as our answer has."""
     for n, instance in enumerate(instances):
-        body = {
-            "key": _b64(f"/services/bench-ten/ten-{n}".encode()),
-            "value": _b64(json.dumps(instance, separators=(",", ":")).encode()),
+        body: dict[str, object] = {
+            "key": base64_of(f"/services/bench-ten/ten-{n}".encode()),
+            "value": base64_of(json.dumps(instance, separators=(",", ":")).encode()),
         }
         _put(f"http://{other}/v3/kv/put", body, method="POST")
+    answer = _put(f"http://{other}/v3/kv/range", RANGE_OF_TEN, method="POST")
+    assert len(json.loads(answer)["kvs"]) == 10
+
+
+def ten_of_the_size_of_ours() -> list[dict[str, object]]:
+    """Ten instances as our HTTP door shows them."""
+    with ours() as registry:
+        return _ten(registry)
+
+
+def _ten(registry: Ours) -> list[dict[str, object]]:
+    register_ten(registry.http)
+    answer = urllib.request.urlopen(f"http://{registry.http}/api/v1/services/bench-ten").read()
+    instances: list[dict[str, object]] = json.loads(answer)["instances"]
+    return instances
 
 
 def _etcd_ranges(address: str) -> tuple[float, float]:
-    body = {"key": _b64(b"/services/bench-ten/"), "range_end": _b64(b"/services/bench-ten0")}
-    answer = _put(f"http://{address}/v3/kv/range", body, method="POST")
-    assert len(json.loads(answer)["kvs"]) == 10
-    return _posted(address, "/v3/kv/range", [json.dumps(body)], 64)
+    return posted(address, "/v3/kv/range", [json.dumps(RANGE_OF_TEN)], 64)
 
 
-def _put(url: str, body: dict[str, object], method: str = "PUT") -> bytes:
+def _put(url: str, body: Mapping[str, object], method: str = "PUT") -> bytes:
     request = urllib.request.Request(
         url,
         json.dumps(body).encode(),
@@ -252,12 +283,14 @@ def _put(url: str, body: dict[str, object], method: str = "PUT") -> bytes:
         return content
 
 
-def _posted(address: str, path: str, lines: list[str], connections: int) -> tuple[float, float]:
+def posted(
+    address: str, path: str, lines: list[str], connections: int, *, seconds: int = SECONDS
+) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as directory:
         bodies = Path(directory) / "bodies"
         bodies.write_text("\n".join(lines))
         lua = _PUT_LUA % (bodies, path)
-        return wrk(f"http://{address}{path}", connections=connections, lua=lua)
+        return wrk(f"http://{address}{path}", connections=connections, lua=lua, seconds=seconds)
 
 
 if __name__ == "__main__":

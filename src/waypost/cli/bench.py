@@ -63,7 +63,12 @@ def _options(connections: int, window: int) -> _Options:
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         for option in (
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-            click.option("--server", envvar="WAYPOST", default="", help="host:port."),
+            click.option(
+                "--server",
+                envvar="WAYPOST",
+                default="",
+                help="host:port, or several with commas: each connection takes the next.",
+            ),
             click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1)),
             click.option(
                 "--window",
@@ -91,13 +96,12 @@ def write(connections: int, window: int, seconds: float, server: str, as_json: b
     """Registrations, each a change of its own."""
 
     async def run() -> Measured:
-        address = _address(server)
         makes = [
             registrations(n, window, SERVICES, max(1, INSTANCES // connections))
             for n in range(connections)
         ]
         tally, took = await under_load(
-            address, makes, window=window, seconds=seconds, with_sessions=True
+            _addresses(server), makes, window=window, seconds=seconds, with_sessions=True
         )
         return _measured("write", tally, took, connections, window)
 
@@ -106,16 +110,19 @@ def write(connections: int, window: int, seconds: float, server: str, as_json: b
 
 @bench.command()
 @_options(64, 1)
-def resolve(connections: int, window: int, seconds: float, server: str, as_json: bool) -> int:
+@click.option("--linearizable", is_flag=True, help="Each sees all that was acknowledged before it.")
+def resolve(
+    connections: int, window: int, seconds: float, server: str, as_json: bool, linearizable: bool
+) -> int:
     """Resolves of a service of ten instances, over the native protocol."""
 
     async def run() -> Measured:
-        address = _address(server)
+        addresses = _addresses(server)
         service = "bench-resolve"
-        async with _ten_instances(address, service):
-            makes = [resolves(service)] * connections
+        async with _ten_instances(addresses[0], service):
+            makes = [resolves(service, "linearizable" if linearizable else "default")] * connections
             tally, took = await under_load(
-                address, makes, window=window, seconds=seconds, with_sessions=False
+                addresses, makes, window=window, seconds=seconds, with_sessions=False
             )
         return _measured("resolve", tally, took, connections, window)
 
@@ -130,7 +137,7 @@ def renew(connections: int, window: int, seconds: float, server: str, as_json: b
     async def run() -> Measured:
         makes = [renewals()] * connections
         tally, took = await under_load(
-            _address(server), makes, window=window, seconds=seconds, with_sessions=True
+            _addresses(server), makes, window=window, seconds=seconds, with_sessions=True
         )
         return _measured("renew", tally, took, connections, window)
 
@@ -149,7 +156,7 @@ def watch(
     """
 
     async def run() -> Measured:
-        result = await fan_out(_address(server), connections, seconds, rate)
+        result = await fan_out(_addresses(server)[0], connections, seconds, rate)
         return Measured(
             bench="watch",
             ops_per_s=round(result.received / result.seconds, 1),
@@ -254,9 +261,8 @@ def _measured(name: str, tally: Tally, took: float, connections: int, window: in
     )
 
 
-def _address(server: str) -> tuple[str, int]:
-    address = parse_addresses(server or ADDRESS_DEFAULT)[0]
-    return address.host, address.port
+def _addresses(server: str) -> list[tuple[str, int]]:
+    return [(each.host, each.port) for each in parse_addresses(server or ADDRESS_DEFAULT)]
 
 
 def _report(run: Coroutine[Any, Any, Measured], as_json: bool) -> int:

@@ -10,7 +10,7 @@ import itertools
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -203,9 +203,11 @@ def registrations(
     return make
 
 
-def resolves(service: str) -> Callable[[], tuple[int, bytes, int]]:
+def resolves(
+    service: str, consistency: wire.Consistency = "default"
+) -> Callable[[], tuple[int, bytes, int]]:
     """The same resolve, again and again."""
-    body = wire.encode(wire.Resolve(service, Query()))
+    body = wire.encode(wire.Resolve(service, Query(), consistency))
     return lambda: (wire.RESOLVE, body, 1)
 
 
@@ -220,7 +222,7 @@ def session_of(worker: int) -> str:
 
 
 async def under_load(
-    address: tuple[str, int],
+    addresses: Sequence[tuple[str, int]],
     makes: list[Callable[[], tuple[int, bytes, int]]],
     *,
     window: int,
@@ -228,14 +230,18 @@ async def under_load(
     with_sessions: bool,
     warm_up_s: float = 0.5,
 ) -> tuple[Tally, float]:
-    """Run one connection per maker; returns what happened and for how many seconds it ran."""
+    """Run one connection per maker, to each of the addresses in turn.
+
+    Returns what happened, and for how many seconds it ran.
+    """
     loop = asyncio.get_running_loop()
     warm_up = Tally()
     loads: list[Load] = []
     for worker, make in enumerate(makes):
         session = session_of(worker) if with_sessions else ""
         load = Load(make, window, warm_up, session=session)
-        await loop.create_connection(lambda load=load: load, *address)  # type: ignore[misc]
+        host, port = addresses[worker % len(addresses)]
+        await loop.create_connection(lambda load=load: load, host, port)  # type: ignore[misc]
         loads.append(load)
     await asyncio.gather(*(load.ready for load in loads))
     for load in loads:
