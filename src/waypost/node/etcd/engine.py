@@ -1,0 +1,223 @@
+"""The log in etcd as an ``Engine``, and a node over it that keeps nothing itself.
+
+Every node writes, none leads.  Each stamps its own batches; cluster time is the highest stamp.
+Each owns the sessions attached to it; those of a node that is gone are expired by the one that
+holds ``P/expirer``, a full lease after it went.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from waypost.catalog.snapshots import dump, load
+from waypost.catalog.state import Catalog
+from waypost.commands import Command, Expire, encode_batch, encode_part
+from waypost.consensus.core import KIND_BATCH
+from waypost.errors import StorageFailed, Unavailable, WaypostError
+from waypost.node.engine import EngineStatus, Sink
+from waypost.node.etcd.client import EtcdClient, EtcdSettings
+from waypost.node.etcd.log import EtcdLog
+from waypost.node.etcd.members import Members
+from waypost.node.etcd.opening import find_epoch, open_epoch
+from waypost.node.etcd.snapshots import is_due, write_snapshot
+from waypost.node.node import Node
+
+log = logging.getLogger("waypost.etcd")
+
+_LOOK_S: Final = 1.0
+_EXPIRES_PER_BATCH: Final = 256
+
+
+class EtcdEngine:
+    """The engine of a node whose epoch is kept by etcd."""
+
+    def __init__(
+        self,
+        node: str,
+        epoch: int,
+        sink: Sink,
+        *,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._node = node
+        self._epoch = epoch
+        self._sink = sink
+        self._on_fatal = on_fatal
+        self.log: EtcdLog
+        self.members: Members
+        self._task: asyncio.Task[None] | None = None
+        self._catalog: Catalog
+
+    async def start(self, ordered: EtcdLog, members: Members, catalog: Catalog) -> None:
+        """Follow the log from where ``catalog`` stands."""
+        self.log, self.members, self._catalog = ordered, members, catalog
+        await ordered.start()
+        await members.start()
+        self._task = asyncio.create_task(self._look())
+
+    # Engine
+
+    @property
+    def status(self) -> EngineStatus:
+        """How it is now."""
+        return EngineStatus(
+            engine="etcd",
+            role="member",
+            leader="",
+            epoch=self._epoch,
+            durable=True,
+            writable=self.log.is_writable,
+            members=tuple(sorted(self.members.alive)),
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a transaction is on its way."""
+        return self.log.is_busy
+
+    @property
+    def syncs(self) -> tuple[int, float]:
+        """How many transactions were made, and the seconds that they took in all."""
+        return self.log.transactions
+
+    def append(self, payload: bytes, token: int) -> None:
+        """Propose one entry."""
+        self.log.append(payload, token)
+
+    def barrier(self, token: int) -> None:
+        """Ask for ``caught_up(token)``."""
+        self.log.barrier(token)
+
+    async def stop(self) -> None:
+        """Finish what is on its way, and leave."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.log.stop()
+        await self.members.stop()
+        await self.log.client.close()
+
+    # Follower
+
+    def entry(self, index: int, kind: int, payload: bytes, token: int) -> None:
+        """Pass an entry on."""
+        if kind == KIND_BATCH:
+            self._sink.committed(index, payload, token)
+        else:
+            self._fail(Unavailable("the log is sealed, and goes on elsewhere: start anew"))
+
+    def restored(self, index: int, chunks: list[bytes]) -> None:  # noqa: ARG002
+        """End: a node replaces its state by a start, which costs it as much."""
+        self._fail(
+            StorageFailed(
+                f"etcd has compacted what this node missed, up to entry {index}: its restart "
+                "begins with the snapshot"
+            )
+        )
+
+    def refused(self, token: int, error: WaypostError) -> None:
+        """Pass a refusal on; a token of 0 is this engine's own."""
+        if token:
+            self._sink.refused(token, error)
+        else:
+            log.warning("sessions of a lost node were not expired, and will be: %s", error)
+
+    def caught_up(self, token: int) -> None:
+        """Pass it on."""
+        self._sink.caught_up(token)
+
+    def settled(self) -> None:
+        """Pass it on."""
+        self._sink.settled()
+
+    def ended(self, error: WaypostError) -> None:
+        """Pass it on, and end this process's node."""
+        self._fail(error)
+
+    def _fail(self, error: WaypostError) -> None:
+        self._sink.ended(error)
+        self._on_fatal(error)
+
+    # What one node does for all
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self.members.guard is None:
+                continue
+            try:
+                await self._expire_lost()
+                await self._maybe_snapshot()
+            except WaypostError as error:
+                log.warning("%s", error)
+
+    async def _expire_lost(self) -> None:
+        members = self.members
+        now = time.monotonic_ns()
+        due: list[Command] = []
+        for shard in self._catalog.sessions.shards:
+            for session in shard.values():
+                if session.node in members.alive:
+                    continue
+                silent_ns = now - members.lost_ns.get(session.node, members.since_ns)
+                if silent_ns >= session.ttl_ms * 1_000_000:
+                    why = f"lease expired: its node {session.node!r} is gone"
+                    due.append(Expire(session.id, session.attachment, why))
+            await asyncio.sleep(0)
+        for start in range(0, len(due), _EXPIRES_PER_BATCH):
+            part = encode_part(due[start : start + _EXPIRES_PER_BATCH])
+            payload = encode_batch(self._catalog.now_ms, [part])
+            self.log.append(payload, 0, guard=members.guard)
+
+    async def _maybe_snapshot(self) -> None:
+        ordered = self.log
+        if is_due(ordered.snapshot, ordered.entries_since_snapshot, ordered.bytes_since_snapshot):
+            await self.snapshot()
+
+    async def snapshot(self) -> None:
+        """Write a snapshot of the state now, and drop the entries that it holds."""
+        ordered = self.log
+        index, at = ordered.index, ordered.last_entry
+        ordered.entries_since_snapshot = ordered.bytes_since_snapshot = 0
+        _, chunks = self._sink.dump()
+        head = await write_snapshot(ordered.client, ordered.keys, index, at, chunks)
+        if head is not None:
+            ordered.snapshot = head
+
+
+async def open_etcd_node(
+    settings: EtcdSettings,
+    name: str,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+    accept_data_loss: bool = False,
+    on_fatal: Callable[[BaseException], None],
+) -> Node:
+    """Begin or find the registry below the prefix, and take part in it.
+
+    Raises ``Invalid`` for credentials or endpoints that cannot be, ``CorruptData`` for an etcd that
+    is not the one of this registry, ``TimedOut`` for one that does not answer.
+    """
+    client = EtcdClient(settings)
+    try:
+        cluster, epoch = await find_epoch(
+            client, settings.prefix, name, accept_restored=accept_data_loss
+        )
+        keys, found = await open_epoch(
+            client, settings.prefix, cluster, epoch, name, lambda: dump(Catalog())
+        )
+        catalog = load(found.chunks)
+        node = Node(name, cluster, catalog, clock=clock)
+        engine = EtcdEngine(name, epoch.number, node, on_fatal=on_fatal)
+        ordered = EtcdLog(client, keys, name, found, engine, clock)
+        for entry in found.entries:
+            index = found.init.s + entry.version - 1
+            engine.entry(index, entry.kind, entry.payload, 0)
+        await engine.start(ordered, Members(client, keys, name), catalog)
+    except BaseException:
+        await client.close()
+        raise
+    node.start(engine)
+    return node

@@ -1,0 +1,145 @@
+"""Who of the nodes lives, and who of them expires the sessions of those that do not.
+
+Each node holds a lease of etcd, and puts ``P/alive/<node>`` under it; when it stops renewing, the
+key goes.  One node holds ``P/expirer`` in the same way, whoever was first to put it.
+
+Always true: what a node does as the expirer is bound to the revision at which it became that
+(``guard``), compared in the transaction that does it: one that was cut off and replaced does
+nothing, whatever it believes.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from waypost.errors import WaypostError
+from waypost.node.etcd import rpc
+from waypost.node.etcd.client import Compacted, EtcdClient
+from waypost.node.etcd.layout import Keys
+
+log = logging.getLogger("waypost.etcd")
+
+LEASE_S: Final = 5
+RENEW_S: Final = 1.5
+_RETRY_S: Final = 0.5
+
+
+class Members:
+    """The nodes that live, as etcd knows them."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        keys: Keys,
+        node: str,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._node = node
+        self._clock = clock
+        self._lease = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.alive: frozenset[str] = frozenset((node,))
+        self.since_ns = clock()
+        """Since when this node knows who lives, without a gap."""
+        self.lost_ns: dict[str, int] = {}
+        """When those that were seen alive were lost."""
+        self.guard: tuple[bytes, int] | None = None
+        """This node is the expirer: the key, and the revision at which it put it."""
+
+    async def start(self) -> None:
+        """Show that this node lives."""
+        await self._renew()
+        self._tasks = [asyncio.create_task(part) for part in (self._keep(), self._follow())]
+
+    async def stop(self) -> None:
+        """Leave: the others see it at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lease:
+            try:
+                await self._client.revoke(self._lease)
+            except WaypostError as error:
+                log.info("the others will see that this node left in %d s: %s", LEASE_S, error)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await self._renew()
+            except WaypostError as error:
+                log.warning("etcd has not renewed this node's lease: %s", error)
+
+    async def _renew(self) -> None:
+        if self._lease and await self._client.keep_alive(self._lease):
+            return
+        self.guard = None
+        lease = await self._client.grant(LEASE_S)
+        living = rpc.put(self._keys.living(self._node), _value(self._node, lease), lease=lease)
+        await self._client.txn([], [living])
+        self._lease = lease
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Compacted:
+                continue
+            except WaypostError as error:
+                log.info("who lives is not known for a moment: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _look(self) -> None:
+        """Read who lives, and follow it, until something breaks."""
+        keys = self._keys
+        answer = await self._client.snapshot_of(
+            [rpc.get(keys.alive, keys.alive_end), rpc.get(keys.expirer)]
+        )
+        living, expirer = answer.ranges
+        self.since_ns = self._clock()
+        self.lost_ns.clear()
+        self.alive = frozenset(self._name(kv.key) for kv in living.kvs)
+        if not expirer.kvs:
+            await self._apply_for_expirer()
+        elif expirer.one.value == _value(self._node, self._lease):
+            self.guard = (keys.expirer, expirer.one.create_revision)  # its answer was lost
+        start = answer.header.revision + 1
+        watches = [
+            rpc.watch_request(keys.alive, keys.alive_end, start, 1),
+            rpc.watch_request(keys.expirer, b"", start, 2),
+        ]
+        async for told in self._client.watch(watches):
+            for event in told.events:
+                if event.kv.key != keys.expirer:
+                    self._note(self._name(event.kv.key), is_lost=event.is_delete)
+                elif event.is_delete:
+                    await self._apply_for_expirer()
+
+    def _note(self, name: str, *, is_lost: bool) -> None:
+        if is_lost:
+            self.alive -= {name}
+            self.lost_ns[name] = self._clock()
+            log.info("node %r is gone", name)
+        else:
+            self.alive |= {name}
+            self.lost_ns.pop(name, None)
+
+    async def _apply_for_expirer(self) -> None:
+        key = self._keys.expirer
+        value = _value(self._node, self._lease)
+        answer = await self._client.txn(
+            [rpc.created_at(key, 0)], [rpc.put(key, value, lease=self._lease)]
+        )
+        self.guard = (key, answer.header.revision) if answer.succeeded else None
+
+    def _name(self, key: bytes) -> str:
+        return key[len(self._keys.alive) :].decode()
+
+
+def _value(node: str, lease: int) -> bytes:
+    """Tell one run of a node from another."""
+    return f"{node} {lease:x}".encode()
