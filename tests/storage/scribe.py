@@ -7,6 +7,7 @@ import msgspec
 
 from waypost.consensus import NO_SNAP, Ballot, Boot, Entry, Hard, Snap, Write
 from waypost.consensus.entry import KIND_BATCH, encode
+from waypost.consensus.epoch import Epoch, Peer
 from waypost.storage.simdisk import SimDisk
 from waypost.storage.wal import Wal
 
@@ -18,6 +19,8 @@ class State(msgspec.Struct, frozen=True):
 
     entries: tuple[Entry, ...] = ()
     hard: Hard = Hard()
+    epoch: Epoch | None = None
+    left: Epoch | None = None
 
     @property
     def frames(self) -> tuple[bytes, ...]:
@@ -31,6 +34,8 @@ class Scribe:
     def __init__(self) -> None:
         self.log: list[Entry] = []
         self.hard = Hard()
+        self.epoch: Epoch | None = None
+        self.left: Epoch | None = None
         self.round = 1
         self.seq = 0
         self.states = [State()]
@@ -51,6 +56,24 @@ class Scribe:
         self._note()
         return Write(self.seq, self.hard, sync=False)
 
+    def leave(self, number: int) -> Write:
+        """Learn of a newer epoch, whose beginning is not held yet."""
+        self.left = epoch(number, len(self.log) + 3)
+        self.seq += 1
+        self._note()
+        return Write(self.seq, left=self.left)
+
+    def start(self, number: int) -> Write:
+        """Start an epoch on the log but for its last entry."""
+        first = len(self.log)
+        del self.log[first - 1 :]
+        self.epoch, self.left = epoch(number, first), None
+        ballot = Ballot(number, 1, NODE)
+        self.hard = Hard(ballot, ballot, first - 1)
+        self.seq += 1
+        self._note()
+        return Write(self.seq, self.hard, first, epoch=self.epoch)
+
     def snapshot(self, index: int) -> tuple[Snap, Write]:
         """Mark a snapshot that is durable."""
         snap = self.snap(index)
@@ -67,16 +90,18 @@ class Scribe:
         """Go on after a recovery: what was not recovered never happened."""
         self.log = self.log[: boot.snap.index] + list(boot.entries)
         self.hard = boot.hard
+        self.epoch, self.left = boot.epoch, boot.left
         self.round = max(self.round, self.hard.promised.round) + 1
         self.seq = 0
-        self.states = [State(tuple(self.log), self.hard)]
+        self.states = [State(tuple(self.log), self.hard, self.epoch, self.left)]
 
     def _write(
         self, payloads: tuple[bytes, ...], truncate: int | None, sync: bool, hard: bool
     ) -> Write:
         if truncate is not None:
             del self.log[truncate - 1 :]
-        ballot = Ballot(1, self.round, NODE)
+        number = self.epoch.number if self.epoch else 1
+        ballot = Ballot(number, self.round, NODE)
         entries: list[Entry] = []
         for payload in payloads:
             prev = self.log[-1].chain if self.log else 0
@@ -90,7 +115,13 @@ class Scribe:
         return Write(self.seq, self.hard if hard else None, truncate, tuple(entries), sync=sync)
 
     def _note(self) -> None:
-        self.states.append(State(tuple(self.log), self.hard))
+        self.states.append(State(tuple(self.log), self.hard, self.epoch, self.left))
+
+
+def epoch(number: int, first: int) -> Epoch:
+    """An epoch as large as they come."""
+    members = {nid: Peer(f"node-{nid}", f"host-{nid}.example.org:8300") for nid in range(1, 8)}
+    return Epoch(CLUSTER, number, "raft", members, first, 1, Ballot(number - 1, 7, 2), members)
 
 
 def ids(seed: int = 0) -> Callable[[], int]:
@@ -112,6 +143,7 @@ def opened(
     seed: int = 0,
     has_peers: bool = False,
     accept_data_loss: bool = False,
+    snap_epoch: Epoch | None = None,
 ) -> tuple[Wal, Boot]:
     """Open the log as a test does."""
     return Wal.open(
@@ -119,6 +151,7 @@ def opened(
         cluster=CLUSTER,
         node=NODE,
         snap=snap,
+        snap_epoch=snap_epoch,
         segment_bytes=segment_bytes,
         draw_id=ids(seed),
         has_peers=has_peers,
@@ -146,4 +179,4 @@ def calls_of(disk: SimDisk) -> list[str]:
 def read_back(disk: SimDisk) -> State:
     """What the next start finds."""
     boot = opened(disk)[1]
-    return State(boot.entries, boot.hard)
+    return State(boot.entries, boot.hard, boot.epoch, boot.left)

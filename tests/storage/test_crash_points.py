@@ -35,9 +35,9 @@ class Node:
     def start(self) -> None:
         self.store = SnapshotStore(self.disk, cluster=CLUSTER, node=NODE)
         found = self.store.newest()
-        snap = None if found is None else found[0]
+        snap = None if found is None else found.snap
         self.wal, boot = opened(self.disk, *([snap] if snap else []), segment_bytes=SEGMENT_BYTES)
-        covered = () if found is None else tuple(found[1])
+        covered = () if found is None else tuple(found.chunks)
         assert snap is None or snap.index >= self.snapshots
         assert snap is None or len(covered) == snap.index
 
@@ -49,12 +49,14 @@ class Node:
         assert any(
             states[k].hard.promised == boot.hard.promised
             and boot.hard.commit == max(states[k].hard.commit, boot.snap.index)
+            and (boot.epoch, boot.left) == (states[k].epoch, states[k].left)
             for k in matching
         )
         assert not boot.suspect
         kept = max(matching)
         self.scribe.log = list(states[kept].entries)
         self.scribe.hard = boot.hard
+        self.scribe.epoch, self.scribe.left = boot.epoch, boot.left
         self.scribe.seq = 0
         self.scribe.round += 1
         self.scribe.states = [states[kept]]
@@ -93,9 +95,12 @@ class Node:
         self.write(scribe.append(some(1200), sync=False), scribe.append(some(20), sync=False))
         self.write(scribe.append(some(1300)))
         self.wal.mark()
+        self.write(scribe.leave(2))
         self.snapshot(len(scribe.log) - 1)
         self.write(scribe.replace(len(scribe.log), some()))
         self.write(scribe.append(some(3000)))
+        self.write(scribe.start(3))
+        self.write(scribe.append(some(2500)), scribe.leave(4))
         self.snapshot(len(scribe.log))
         self.write(scribe.append(some(5000)))
         self.write(scribe.append(some(10)))

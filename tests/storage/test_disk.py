@@ -201,7 +201,7 @@ def test_snapshots_are_written_on_one_thread_while_the_log_is_written_on_another
 
     found = store.newest()
     assert found is not None
-    assert (found[0], list(found[1])) == (snap, chunks)
+    assert (found.snap, list(found.chunks)) == (snap, chunks)
     wal.close()
     _, boot = Wal.open(disk, cluster=CLUSTER, node=NODE)
     assert frames(boot) == scribe.states[-1].frames

@@ -102,11 +102,11 @@ def test_a_newer_format_is_named_and_not_read() -> None:
     import zlib
 
     for start in (0, SECTOR):
-        data[start + 8] = 2
+        data[start + 8] = 3
         crc = zlib.crc32(data[start : start + SECTOR - 4])
         data[start + SECTOR - 4 : start + SECTOR] = crc.to_bytes(4, "little")
 
-    assert head_version(bytes(data)) == 2
+    assert head_version(bytes(data)) == 3
     assert decode_head(bytes(data)) is None
 
 

@@ -35,7 +35,7 @@ def taken(store: SnapshotStore, index: int, *chunks: bytes) -> Snap:
 
 def newest(disk: SimDisk) -> tuple[Snap, list[bytes]] | None:
     found = stored(disk).newest()
-    return None if found is None else (found[0], list(found[1]))
+    return None if found is None else (found.snap, list(found.chunks))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=6), st.booleans())
@@ -66,7 +66,7 @@ def test_the_layout_is_the_documented_one() -> None:
 
     data = disk.peek("snap-0000000000000005.snap")
 
-    assert data[:12] == b"WPSNAP\r\n" + struct.pack("<I", 1)
+    assert data[:12] == b"WPSNAP\r\n" + struct.pack("<I", 2)
     assert struct.unpack_from("<QIIQQQIIQ", data, 16) == (
         *(CLUSTER, NODE, KIND_BATCH, 5, 3, 2, 1, 35, 0),
     )
@@ -111,7 +111,7 @@ def test_a_rotten_snapshot_gives_way_to_the_one_before(offset: int) -> None:
     found = store.newest()
 
     assert found is not None
-    assert (found[0], list(found[1])) == (snap_at(10), [b"older"])
+    assert (found.snap, list(found.chunks)) == (snap_at(10), [b"older"])
     assert len(store.notes) == 1
     assert store.notes[0].startswith(f"{name}: offset ")
     assert store.floor == 0  # one good snapshot is left: the log must keep what it needs
@@ -297,7 +297,7 @@ def test_a_failing_disk_is_not_hidden_from_a_reader() -> None:
     assert found is not None
     disk.fail("read")
     with pytest.raises(StorageFailed):
-        list(found[1])
+        list(found.chunks)
 
 
 def test_another_nodes_snapshot_is_refused() -> None:
@@ -324,7 +324,7 @@ def test_an_iterator_that_is_left_early_gives_its_file_back() -> None:
     taken(stored(disk), 10, b"a", b"b")
     found = stored(disk).newest()
     assert found is not None
-    chunks = found[1]
+    chunks = found.chunks
 
     assert next(chunks) == b"a"
     chunks.close()  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ def test_the_offsets_of_the_segment_head_are_those_of_the_code() -> None:
         )
     )
     expected = {
-        "version": 1,
+        "version": 2,
         "cluster": 0xC1,
         "number": 0xB3,
         "segment": 0xB4,

@@ -47,9 +47,9 @@ class LogMachine(RuleBasedStateMachine):
         """Recover, and compare with the list."""
         self.store = SnapshotStore(self.disk, cluster=CLUSTER, node=NODE)
         found = self.store.newest()
-        snaps = [] if found is None else [found[0]]
+        snaps = [] if found is None else [found.snap]
         self.wal, boot = opened(self.disk, *snaps, segment_bytes=4096)
-        covered = () if found is None else tuple(found[1])
+        covered = () if found is None else tuple(found.chunks)
         recovered = covered + frames(boot)
         states = self.scribe.states
         matching = [
@@ -62,6 +62,11 @@ class LogMachine(RuleBasedStateMachine):
         kept = states[max(matching)]
         self.scribe.log = list(kept.entries)
         self.scribe.hard = boot.hard
+        self.scribe.epoch, self.scribe.left = boot.epoch, boot.left
+        assert any(
+            (boot.epoch, boot.left) == (states[count].epoch, states[count].left)
+            for count in matching
+        )
         self.scribe.round += 1
         self.scribe.seq = 0
         self.scribe.states = [kept]
@@ -96,6 +101,21 @@ class LogMachine(RuleBasedStateMachine):
         start = max(last - back + 1, self.scribe.hard.commit + 1, 1)
         if start <= last + 1:
             self.waiting.append(self.scribe.replace(start, payload(size, seed)))
+
+    @precondition(lambda self: not self.is_dead)
+    @rule()
+    def leave_an_epoch(self) -> None:
+        self.waiting.append(self.scribe.leave(self.next_epoch()))
+
+    @precondition(lambda self: not self.is_dead)
+    @precondition(lambda self: len(self.scribe.log) > self.scribe.hard.commit)
+    @rule()
+    def start_an_epoch(self) -> None:
+        self.waiting.append(self.scribe.start(self.next_epoch()))
+
+    def next_epoch(self) -> int:
+        known = (self.scribe.epoch, self.scribe.left)
+        return max([1, *(epoch.number for epoch in known if epoch is not None)]) + 1
 
     @precondition(lambda self: not self.is_dead)
     @rule()

@@ -93,7 +93,7 @@ def _open_data(
         cluster = int(identity.cluster, 16)
         snapshots = SnapshotStore(disk, cluster=cluster, node=SOLO_NID)
         newest = snapshots.newest()
-        snap, catalog = (None, Catalog()) if newest is None else (newest[0], load(newest[1]))
+        snap, catalog = (None, Catalog()) if newest is None else (newest.snap, load(newest.chunks))
         wal, boot = Wal.open(
             disk,
             cluster=cluster,

@@ -35,17 +35,22 @@ from waypost.consensus.entry import (
     pack,
     payload_is_whole,
 )
+from waypost.consensus.epoch import Epoch, decode_epoch, encode_epoch
 
 SECTOR = 512
 BODY_START = 2 * SECTOR
 """Where the first batch of a segment begins."""
 BATCH_HEADER_BYTES = 56
-VERSION = 1
+VERSION = 2
+VERSIONS_READ = (1, VERSION)
+"""Version 1 knew no epochs; all else is as it was."""
 
 KIND_HARD = LOCAL_KINDS
 KIND_TRUNCATE = LOCAL_KINDS + 1
 KIND_SNAPMARK = LOCAL_KINDS + 2
 KIND_HOLE = LOCAL_KINDS + 3
+KIND_EPOCH = LOCAL_KINDS + 4
+KIND_LEFT = LOCAL_KINDS + 5
 
 _SUSPECT = 1
 
@@ -121,7 +126,19 @@ class Hole(msgspec.Struct, frozen=True, gc=False):
     index: Index
 
 
-Record = Entry | Hard | Truncate | Snap | Hole
+class Started(msgspec.Struct, frozen=True, gc=False):
+    """This node takes part in ``epoch`` from here on."""
+
+    epoch: Epoch
+
+
+class Left(msgspec.Struct, frozen=True, gc=False):
+    """This node has left its epoch for ``epoch``, which it has not started yet."""
+
+    epoch: Epoch
+
+
+Record = Entry | Hard | Truncate | Snap | Hole | Started | Left
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -213,9 +230,9 @@ def head_version(data: bytes) -> int | None:
 
 def decode_head(data: bytes) -> SegmentHead | None:
     """Read a segment's head from its first 1024 bytes: either copy will do."""
-    if head_version(data) != VERSION:
+    if head_version(data) not in VERSIONS_READ:
         return None
-    start = 0 if head_version(data[:SECTOR]) == VERSION else SECTOR
+    start = 0 if head_version(data[:SECTOR]) in VERSIONS_READ else SECTOR
     fields = _HEAD.unpack_from(data, start)
     _, _, cluster, number, segment, node, first, chain = fields[:8]
     hard = Hard(Ballot(*fields[8:11]), Ballot(*fields[11:14]), fields[14], bool(fields[15]))
@@ -305,6 +322,16 @@ def encode_hole(index: Index) -> bytes:
     return pack(KIND_HOLE, index, NO_BALLOT)
 
 
+def encode_started(epoch: Epoch) -> bytes:
+    """The frame that says: this node takes part in ``epoch``."""
+    return pack(KIND_EPOCH, epoch.first, epoch.seal_ballot, encode_epoch(epoch))
+
+
+def encode_left(epoch: Epoch) -> bytes:
+    """The frame that says: this node is on its way to ``epoch``."""
+    return pack(KIND_LEFT, epoch.first, epoch.seal_ballot, encode_epoch(epoch))
+
+
 def body_at(data: bytes, start: int, end: int) -> list[Frame | Gap]:
     """Find frames from ``start`` on, resynchronising at every multiple of 8 after damage.
 
@@ -356,9 +383,25 @@ def _frame(data: bytes, offset: int, header: Header) -> Frame:
             record = Snap(header.index, header.ballot, header.flags, header.prev)
         case kind if kind == KIND_HOLE:
             record = Hole(header.index)
+        case kind if kind in (KIND_EPOCH, KIND_LEFT):
+            record = _epoch_record(kind, payload_at(header, data, offset))
         case _:
             record = None
     return Frame(offset, header, is_whole, record)
+
+
+def payload_at(header: Header, data: bytes, offset: int) -> bytes:
+    """The payload of the frame at ``offset``, without its padding."""
+    begin = offset + HEADER_BYTES
+    return data[begin : begin + header.length]
+
+
+def _epoch_record(kind: int, payload: bytes) -> Record | None:
+    try:
+        epoch = decode_epoch(payload)
+    except msgspec.MsgspecError:
+        return None  # of a newer version, or written wrongly: the checksum holds
+    return Started(epoch) if kind == KIND_EPOCH else Left(epoch)
 
 
 def sector_is_missing(data: bytes, start: int, end: int) -> bool:

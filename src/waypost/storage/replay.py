@@ -15,12 +15,17 @@ import msgspec
 
 from waypost.consensus.core import NO_BALLOT, NO_SNAP, Entry, Hard, Index, Snap
 from waypost.consensus.entry import HEADER_BYTES
+from waypost.consensus.epoch import Epoch
 from waypost.storage.records import (
+    KIND_EPOCH,
+    KIND_LEFT,
     BatchHeader,
     Frame,
     Gap,
     Hole,
+    Left,
     SegmentHead,
+    Started,
     Truncate,
 )
 
@@ -53,6 +58,8 @@ class Log:
         self.faulty: dict[Index, Damage] = {}
         self.hard = Hard()
         self.mark = NO_SNAP
+        self.epoch: Epoch | None = None
+        self.left: Epoch | None = None
         self.suspicion: Damage | None = None
         """Why promises or acknowledged writes may be missing."""
         self.notes: list[Damage] = []
@@ -68,11 +75,17 @@ class Log:
         self._replaced: _Replaced | None = None
         self._promises_lost: Damage | None = None  # in frames of which nothing is known
         self._promises_rotten: Damage | None = None  # in a frame whose payload is unreadable
+        self._epoch_lost: Damage | None = None  # likewise: a newer one may have been started
+        self._epoch_rotten: Damage | None = None
 
     @property
     def last(self) -> Index:
         """Index of the last entry."""
         return self.first - 1 + len(self.entries)
+
+    @property
+    def _epoch_number(self) -> int:
+        return self.epoch.number if self.epoch is not None else 1
 
     def chain_at(self, index: Index) -> int:
         """Header checksum of the entry at ``index``, 0 if unknown."""
@@ -94,6 +107,7 @@ class Log:
         self.hard = head.hard
         self.mark = head.snap
         self._promises_lost = self._promises_rotten = None
+        self._epoch_lost = self._epoch_rotten = None
         self.low = self.last + 1
         self.is_restarted = False
 
@@ -111,7 +125,7 @@ class Log:
         self._notes_seen += sum(isinstance(part, Frame) and part.is_note for part in parts)
         has_all_notes = header is not None and header.notes == self._notes_seen
         if has_all_notes:
-            self._replaced = self._promises_lost = None
+            self._replaced = self._promises_lost = self._epoch_lost = None
         for part in parts:
             if isinstance(part, Frame):
                 self._take(part, where)
@@ -119,7 +133,7 @@ class Log:
             self._lost_bytes += part.end - part.offset
             self._lost_at = where
             if not has_all_notes:
-                self._promises_lost = where
+                self._promises_lost = self._epoch_lost = where
                 self._replaced = self._replaced or self._doubt_above_commit(self.last, where)
         if header is not None:
             self._settle(header.last, where)
@@ -131,6 +145,11 @@ class Log:
         lost = self._promises_lost or self._promises_rotten
         if lost is not None and self.suspicion is None:
             self.suspicion = Damage(lost.file, lost.offset, f"promises may be lost: {lost.what}")
+        lost = self._epoch_lost or self._epoch_rotten
+        if lost is None and self.hard.promised.epoch > self._epoch_number:
+            lost = Damage("wal-*.log", 0, f"promises are of epoch {self.hard.promised.epoch}")
+        if lost is not None and self.suspicion is None:
+            self.suspicion = Damage(lost.file, lost.offset, f"an epoch may be lost: {lost.what}")
 
     def _take(self, frame: Frame, where: Damage) -> None:
         match frame.record:
@@ -149,7 +168,18 @@ class Log:
                     self._restart(snap.index + 1, snap.chain)
             case Hard() as hard:
                 self.hard = hard
+                if hard.promised.epoch <= self._epoch_number:
+                    self._epoch_lost = None  # a member's promises are of the epoch it started
                 self._promises_lost = self._promises_rotten = None
+            case Started(epoch):
+                self.epoch = epoch
+                self._epoch_lost = self._epoch_rotten = None
+            case Left(epoch):
+                self.left = epoch
+            case None if frame.header.kind == KIND_EPOCH:
+                self._epoch_rotten = where
+            case None if frame.header.kind == KIND_LEFT:
+                pass  # only a detour: some member of that epoch will tell again
             case None:
                 self._promises_rotten = where
 

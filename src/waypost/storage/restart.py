@@ -12,15 +12,19 @@ from collections.abc import Iterator
 import msgspec
 
 from waypost.consensus.core import NO_BALLOT, Boot, Hard, Index, Nid, Snap
+from waypost.consensus.epoch import Epoch
 from waypost.errors import CorruptData, Invalid
 from waypost.storage.disk import Disk, File
 from waypost.storage.records import (
     BATCH_HEADER_BYTES,
     BODY_START,
     VERSION,
+    VERSIONS_READ,
     SegmentHead,
     decode_head,
     encode_hole,
+    encode_left,
+    encode_started,
     encode_truncate,
     head_version,
     padded,
@@ -69,7 +73,14 @@ def segment_name(number: int) -> str:
 
 
 def find(
-    disk: Disk, *, cluster: int, node: Nid, snap: Snap, has_peers: bool, accept_data_loss: bool
+    disk: Disk,
+    *,
+    cluster: int,
+    node: Nid,
+    snap: Snap,
+    snap_epoch: Epoch | None,
+    has_peers: bool,
+    accept_data_loss: bool,
 ) -> Found:
     """Read the log, or raise ``CorruptData`` when it cannot be had whole and must be."""
     files = _segment_files(disk)
@@ -117,13 +128,33 @@ def find(
     )
     entries = tuple(log.entries[snap.index + 1 - log.first :])
     return Found(
-        Boot(log.hard, snap, entries, tuple(faulty)),
+        Boot(log.hard, snap, entries, tuple(faulty), log.epoch, _left(log, snap_epoch)),
         log,
         tuple((file, heads[file]) for file in chain),
         tuple(file for file in files if file not in chain),
         max((int(file[4:-4], 16) for file in files), default=0),
         notes,
     )
+
+
+def _left(log: Log, snap_epoch: Epoch | None) -> Epoch | None:
+    """The newest epoch that is known and was not started: a peer's snapshot may tell of one."""
+    number = log.epoch.number if log.epoch is not None else 0
+    left: Epoch | None = None
+    for epoch in (log.left, snap_epoch):
+        if epoch is not None and epoch.number > number:
+            left, number = epoch, epoch.number
+    return left
+
+
+def epochs_of(epoch: Epoch | None, left: Epoch | None, last: Index) -> tuple[Batch, ...]:
+    """What every segment begins with, so that those before it may go."""
+    frames: list[bytes] = []
+    if epoch is not None:
+        frames.append(encode_started(epoch))
+    if left is not None:
+        frames.append(encode_left(left))
+    return (Batch(frames, sum(map(len, frames)), last, len(frames)),) if frames else ()
 
 
 def batches_of(log: Log, first: Index) -> Iterator[Batch]:
@@ -165,10 +196,10 @@ def _read_heads(disk: Disk, files: list[str], cluster: int, node: Nid) -> dict[s
         data = disk.read(file, 0, BODY_START)
         disk.close(file)
         version = head_version(data)
-        if version is not None and version != VERSION:
+        if version is not None and version not in VERSIONS_READ:
             raise CorruptData(
-                f"{name}: written in format {version}, and this version of Waypost reads format "
-                f"{VERSION}: start the version that wrote it"
+                f"{name}: written in format {version}, and this version of Waypost reads formats "
+                f"up to {VERSION}: upgrade Waypost, or start the version that wrote it"
             )
         head = decode_head(data)
         if head is None:

@@ -150,9 +150,13 @@ class Segments:
             if self._spare is None:
                 self._spare = self._reserve(self._segment_bytes, is_filled=True)
 
-    def rotate(self, need: int, basis: Basis) -> None:
-        """Seal this segment and begin the next; on ``ReadOnly`` nothing has happened."""
+    def rotate(self, need: int, basis: Basis, batches: Sequence[Batch]) -> None:
+        """Seal this segment and begin the next, with ``batches`` and room for ``need`` more.
+
+        On ``ReadOnly`` nothing has happened.
+        """
         with self._preparing:
+            need += sum(batch.padded_bytes for batch in batches)
             spare = self._spare
             if spare is not None and spare.size >= BODY_START + need:
                 self._spare = None
@@ -161,7 +165,7 @@ class Segments:
         if self.durable_end < self.end:
             self.sync()
         old, head = (self.name, self._head), self._head
-        self._begin(spare, basis, head.number + 1, head.number, self.end, ())
+        self._begin(spare, basis, head.number + 1, head.number, self.end, batches)
         self.sealed.append(old)
 
     def begin(

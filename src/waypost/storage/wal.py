@@ -16,14 +16,17 @@ from collections.abc import Callable, Sequence
 
 from waypost.consensus.core import NO_SNAP, Boot, Nid, Seq, Snap, Write
 from waypost.consensus.entry import Index
+from waypost.consensus.epoch import Epoch
 from waypost.storage.disk import Disk
 from waypost.storage.records import (
     encode_hard,
     encode_hole,
+    encode_left,
     encode_snapmark,
+    encode_started,
     encode_truncate,
 )
-from waypost.storage.restart import Batch, Found, batches_of, find
+from waypost.storage.restart import Batch, Found, batches_of, epochs_of, find
 from waypost.storage.segments import Basis, Segments
 
 SEGMENT_BYTES = 64 << 20
@@ -47,6 +50,8 @@ class Wal:
         self._chain = log.chain_at(log.last)  # header checksum of the last entry, 0 if unknown
         self._hard = log.hard
         self._mark = log.mark
+        self._epoch = found.boot.epoch
+        self._left = found.boot.left
         self._durable_mark: Index = log.mark.index
         self._durable_seq: Seq = 0
 
@@ -58,6 +63,7 @@ class Wal:
         cluster: int,
         node: Nid,
         snap: Snap | None = None,
+        snap_epoch: Epoch | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         has_peers: bool = False,
         accept_data_loss: bool = False,
@@ -65,7 +71,8 @@ class Wal:
     ) -> "tuple[Wal, Boot]":
         """Recover the log, and begin a new segment; nothing may be answered before this returns.
 
-        ``snap`` is the newest snapshot that could be verified.  With peers, damage is reported in
+        ``snap`` is the newest snapshot that could be verified, ``snap_epoch`` the epoch that it
+        came with.  With peers, damage is reported in
         the ``Boot``; a node alone refuses it with ``CorruptData``, unless ``accept_data_loss``
         gives up everything from the damage on.
         """
@@ -78,6 +85,7 @@ class Wal:
                 cluster=cluster,
                 node=node,
                 snap=snap or NO_SNAP,
+                snap_epoch=snap_epoch,
                 has_peers=has_peers,
                 accept_data_loss=accept_data_loss,
             )
@@ -105,9 +113,13 @@ class Wal:
         segments.check()
         frames: list[bytes] = []
         last, chain, hard, mark = self._last, self._chain, self._hard, self._mark
+        epoch, left = self._epoch, self._left
         entries = 0
         sync = False
         for write in writes:
+            if write.left is not None:
+                left = write.left
+                frames.append(encode_left(left))
             if write.truncate is not None:
                 assert write.truncate <= last + 1, f"nothing to cut at {write.truncate}"
                 frames.append(encode_truncate(write.truncate))
@@ -124,6 +136,11 @@ class Wal:
                 frames.append(encode_snapmark(mark))
                 if mark.index > last:
                     last, chain = mark.index, mark.chain
+            if write.epoch is not None:
+                epoch = write.epoch
+                frames.append(encode_started(epoch))
+                if left is not None and left.number <= epoch.number:
+                    left = None
             if write.hard is not None:
                 hard = write.hard
                 frames.append(encode_hard(hard))
@@ -133,13 +150,15 @@ class Wal:
         try:
             if not segments.has_room(batch.padded_bytes):
                 basis = Basis(self._last + 1, self._chain, self._hard, self._mark)
-                segments.rotate(batch.padded_bytes, basis)
+                repeated = epochs_of(self._epoch, self._left, self._last)
+                segments.rotate(batch.padded_bytes, basis, repeated)
             segments.append(batch)
             if sync:
                 segments.sync()
         except OSError as error:
             raise segments.failed(f"writing {segments.name}", error) from error
         self._last, self._chain, self._hard, self._mark = last, chain, hard, mark
+        self._epoch, self._left = epoch, left
         if sync:
             self._durable_seq = writes[-1].seq
             self._durable_mark = mark.index
@@ -203,6 +222,9 @@ def _copy_newest(segments: Segments, found: Found) -> None:
         number=found.number + 1,
         previous=previous,
         previous_end=previous_end,
-        batches=list(batches_of(log, first)),
+        batches=[
+            *epochs_of(found.boot.epoch, found.boot.left, first - 1),
+            *batches_of(log, first),
+        ],
     )
     segments.delete((*found.stale, *(name for name, _ in found.chain[len(segments.sealed) :])))
