@@ -24,17 +24,13 @@ from waypost.consensus.core import (
     Write,
 )
 from waypost.consensus.epoch import Epoch, Peer
+from waypost.consensus.settings import LAN
 from waypost.consensus.solo import SoloCore
 from waypost.replica.member import Member, MemberStatus
 from waypost.replica.peer_messages import PeerMessage, decode_message, encode_message
 
 LINEAGE = 0xABC
 MS = 1_000_000
-
-
-class Settings:
-    election = 150 * MS
-    heartbeat = 30 * MS
 
 
 class Disk:
@@ -110,7 +106,7 @@ class Node:
             now=self.cluster.now,
             make_core=self._make_core,
             draw=self.cluster.rng.random,
-            settings=Settings(),
+            settings=LAN,
         )
 
     def _make_core(self, epoch: Epoch, boot: Boot, may_lead_first: bool) -> Core:

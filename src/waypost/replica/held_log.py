@@ -25,7 +25,7 @@ class HeldLog:
     ) -> None:
         self.snap = snap
         self.entries = list(entries)
-        self._faulty = {index for index in faulty if index > snap.index}
+        self._faulty: set[Index] = {index for index in faulty if index > snap.index}
         # What cannot be read cannot be applied: from there on it is fetched like anything else.
         self.commit = max(snap.index, min([commit, *(index - 1 for index in self._faulty)]))
         assert self.commit <= self.last, f"committed {self.commit}, and the log ends at {self.last}"
@@ -120,7 +120,8 @@ class HeldLog:
             cut = first
         elif first <= self.last:
             cut = first
-        self.entries, self._faulty = [], set()
+        self.entries = []
+        self._faulty.clear()
         self.snap, self.commit = snap, snap.index
         return cut
 

@@ -20,7 +20,6 @@ Sources: Lamport, Malkhi and Zhou, "Stoppable Paxos" (2008); OmniPaxos (EuroSys 
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -53,6 +52,7 @@ from waypost.consensus.epoch import (
     encode_proposed,
 )
 from waypost.consensus.messages import CoreMessage, ballot_of
+from waypost.consensus.settings import Settings
 from waypost.errors import ProtocolViolation, Unavailable
 from waypost.replica.asking import Asking
 from waypost.replica.changing import check_names, check_readiness
@@ -76,20 +76,6 @@ MakeCore = Callable[[Epoch, Boot, bool], Core]
 HELD_BYTES_MAX = 16 << 20
 OPEN: Token = -1
 """The first entry of an epoch, empty: its commit is the release of everything before."""
-
-
-class Settings(Protocol):
-    """What is needed of the cores' settings."""
-
-    @property
-    def election(self) -> Ns:
-        """How long a leader may be silent."""
-        ...
-
-    @property
-    def heartbeat(self) -> Ns:
-        """How often a leader is heard."""
-        ...
 
 
 class MemberStatus(msgspec.Struct, frozen=True, gc=False):
@@ -126,8 +112,8 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     write: Write | None = None
     """The next of one stream of writes, numbered without gaps from 1 in each life of a node."""
     entries: tuple[Entry, ...] = ()
-    """Newly committed, to be applied now, in this order.  A Seal and an empty batch change nothing.
-    """
+    """Newly committed, to be applied now, in this order.  Only a batch that is not empty says
+    anything."""
     done: tuple[Done, ...] = ()
     reads: tuple[tuple[Token, Index], ...] = ()
     reads_failed: tuple[Token, ...] = ()
