@@ -1,5 +1,6 @@
 """A catalog with a log in front of it: give it commands, it numbers the entries."""
 
+from waypost.catalog.origins import writes_of
 from waypost.catalog.state import Applied, Catalog
 from waypost.commands import (
     Attach,
@@ -123,11 +124,11 @@ def check_invariants(catalog: Catalog) -> None:
         listed = [(each.instance.service, each.instance.id) for each in catalog.held(session)]
         assert listed == sorted(held.pop(session.id, []))
     assert not held
-    kept = 0
-    for window in catalog._origins:
-        seqs = [each.seq for each in window.writes]
-        assert 0 < len(seqs) <= 16
+    bulk = 0
+    for _, window in catalog._origins.windows():
+        writes = list(writes_of(window))
+        seqs = [seq for seq, _, _ in writes]
+        assert 0 < len(seqs) <= 32
         assert seqs == sorted(set(seqs))
-        assert window.floor < seqs[0]
-        kept += sum(len(each.outcomes) for each in window.writes)
-    assert catalog._origins._outcomes == kept
+        bulk += sum(len(outcomes) for _, _, outcomes in writes if len(outcomes) > 1)
+    assert catalog._origins._bulk == bulk

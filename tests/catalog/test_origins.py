@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.catalog.feed import check_invariants, instance
 
-from waypost.catalog.origins import OUTCOMES_PER_CLIENT, WRITES_PER_CLIENT, Kept, Origins
+from waypost.catalog.origins import BULK_PER_CLIENT, WRITES_PER_CLIENT, Kept, Origins, writes_of
 from waypost.catalog.snapshots import digest, dump, load
 from waypost.catalog.state import Catalog
 from waypost.commands import (
@@ -42,7 +42,6 @@ def test_repeats_leave_the_state_and_the_outcomes_of_the_run_without_them(
     with_repeats, without = Catalog(), Catalog()
     first: dict[tuple[str, int], tuple[int, list[Outcome]]] = {}
     numbers: dict[str, list[int]] = {client: [] for client in CLIENTS}
-    dropped: dict[str, int] = dict.fromkeys(CLIENTS, -1)
     for index, entry in enumerate(entries, 1):
         parts = [takeover(index + place) for place in range(len(entry))]
         origins = [None if seq is None else Origin(client, seq) for client, seq in entry]
@@ -50,12 +49,14 @@ def test_repeats_leave_the_state_and_the_outcomes_of_the_run_without_them(
         for place, (client, seq) in enumerate(entry):
             if seq is None:
                 once.append(place)
-            elif (client, seq) not in first and seq > dropped[client]:
+            elif (client, seq) not in first and (
+                len(numbers[client]) < WRITES_PER_CLIENT or seq > numbers[client][0]
+            ):
                 once.append(place)
                 first[client, seq] = (0, [])
                 insort(numbers[client], seq)
-                if len(numbers[client]) > WRITES_PER_CLIENT:
-                    dropped[client] = numbers[client].pop(0)
+                if len(numbers[client]) > 2 * WRITES_PER_CLIENT:
+                    del numbers[client][:-WRITES_PER_CLIENT]
         kept_before = {client: list(seqs) for client, seqs in numbers.items()}
 
         applied = with_repeats.apply(index, LogBatch(index, parts, origins))
@@ -75,8 +76,9 @@ def test_repeats_leave_the_state_and_the_outcomes_of_the_run_without_them(
                 continue
             assert seq is not None
             if seq in kept_before[client]:
-                assert (applied.repeated[place], applied.outcomes[place]) == first[client, seq]
-            elif place not in applied.repeated:
+                told = (applied.repeated.get(place, index), applied.outcomes[place])
+                assert told == first[client, seq]
+            elif place not in applied.repeated and first.get((client, seq), (0,))[0] != index:
                 assert {refused(each) for each in applied.outcomes[place]} == {"too-old"}
                 assert len(applied.outcomes[place]) == len(parts[place])
         assert digest(with_repeats) == digest(without)
@@ -98,7 +100,7 @@ def test_a_write_that_comes_twice_in_one_entry_is_applied_once() -> None:
     applied = catalog.apply(1, LogBatch(1, [part, part], [origin, origin]))
 
     assert applied.outcomes == [[1], [1]]
-    assert applied.repeated == {1: 1}
+    assert not applied.repeated, "it is of this revision"
     assert len(applied.changed["orders"]) == 1
 
 
@@ -120,7 +122,8 @@ def test_a_write_that_was_overtaken_by_later_ones_is_new() -> None:
     for index, seq in enumerate((5, 9, 7), 1):
         applied = catalog.apply(index, LogBatch(1, [takeover(index)], [Origin("c-1", seq)]))
         assert not applied.repeated
-    assert [[each.seq for each in window.writes] for window in catalog._origins] == [[5, 7, 9]]
+    ((_, window),) = catalog._origins.windows()
+    assert [seq for seq, _, _ in writes_of(window)] == [5, 7, 9]
 
 
 def test_batches_without_origins_have_the_bytes_that_they_always_had() -> None:
@@ -142,42 +145,57 @@ def test_origins_are_read_back_as_they_were() -> None:
 # Bounds
 
 
+def write(origins: Origins, client: str, seq: int, index: int, count: int = 1) -> Kept | None:
+    """Let a write come; tell what is kept of it if it is not new."""
+    part: list[Command] = [Deregister("orders", "i-1")] * count
+    batch = LogBatch(1, [part], [Origin(client, seq)])
+    ((outcomes,), repeated) = origins.apply(index, batch, lambda part: [index] * len(part))
+    if repeated:
+        return seq, repeated[0], outcomes
+    return None if outcomes == [index] * count else (seq, 0, outcomes)
+
+
 def test_the_clients_that_wrote_longest_ago_are_forgotten_first() -> None:
     origins = Origins(clients_max=100)
     for number in range(100):
-        origins.keep(Origin(f"c-{number}", 1), 1, [1], copy=False)
-    origins.keep(Origin("c-0", 2), 2, [1], copy=False)
-    assert origins.find(Origin("c-1", 1)) == Kept(1, 1, [1])
+        assert write(origins, f"c-{number}", 1, 1) is None
+    assert write(origins, "c-0", 2, 2) is None
+    assert write(origins, "c-1", 1, 2) == (1, 1, [1])
 
-    origins.keep(Origin("c-new", 1), 3, [1], copy=False)
+    assert write(origins, "c-new", 1, 3) is None
 
+    assert [client for client, _ in origins.windows()][-2:] == ["c-0", "c-new"]
     assert len(origins) == 100
-    assert origins.find(Origin("c-1", 1)) is None
-    assert [window.client for window in origins][-2:] == ["c-0", "c-new"]
+    assert write(origins, "c-1", 1, 4) is None, "it was forgotten, and is new"
 
 
 def test_many_outcomes_of_one_client_cost_it_its_older_writes_and_nobody_else() -> None:
     origins = Origins()
-    origins.keep(Origin("small", 1), 1, [1], copy=False)
-    many: list[Outcome] = [1] * OUTCOMES_PER_CLIENT
+    write(origins, "small", 1, 1)
     for seq in range(1, 4):
-        origins.keep(Origin("big", seq), seq, many, copy=False)
+        assert write(origins, "big", seq, seq, BULK_PER_CLIENT) is None
 
-    assert origins.find(Origin("small", 1)) == Kept(1, 1, [1])
-    assert origins.find(Origin("big", 3)) == Kept(3, 3, many)
-    too_old = origins.find(Origin("big", 2))
+    assert write(origins, "small", 1, 9) == (1, 1, [1])
+    assert write(origins, "big", 3, 9) == (3, 3, [3] * BULK_PER_CLIENT)
+    too_old = write(origins, "big", 2, 9, 3)
     assert too_old is not None
-    assert too_old.index == 0
+    assert too_old[1] == 0
+    assert [refused(each) for each in too_old[2]] == ["too-old"] * 3
 
 
 def test_the_outcomes_of_all_clients_together_are_bounded() -> None:
-    origins = Origins(outcomes_max=1_000)
+    origins = Origins(bulk_max=1_000)
     for number in range(300):
-        origins.keep(Origin(f"c-{number}", 1), 1, [1] * 10, copy=False)
+        write(origins, f"c-{number}", 1, 1, 10)
 
-    assert sum(len(kept.outcomes) for window in origins for kept in window.writes) <= 1_000
+    assert (
+        sum(
+            len(outcomes) for _, window in origins.windows() for _, _, outcomes in writes_of(window)
+        )
+        <= 1_000
+    )
     assert len(origins) == 100
-    assert origins.find(Origin("c-299", 1)) is not None
+    assert write(origins, "c-299", 1, 2) is not None
 
 
 def test_a_window_that_is_being_written_is_replaced_and_not_changed() -> None:
@@ -195,7 +213,7 @@ def test_a_window_that_is_being_written_is_replaced_and_not_changed() -> None:
 
 def test_frames_of_windows_are_bounded_by_what_they_tell() -> None:
     catalog = Catalog()
-    part: list[Command] = [Deregister("orders", "i-1")] * OUTCOMES_PER_CLIENT
+    part: list[Command] = [Deregister("orders", "i-1")] * BULK_PER_CLIENT
     for index in range(1, 6):
         catalog.apply(index, LogBatch(1, [part], [Origin(f"c-{index}", 1)]))
 

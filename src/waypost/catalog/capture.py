@@ -41,7 +41,7 @@ class Capture:
         self,
         services: dict[ServiceName, Service],
         shards: list[dict[SessionId, Session]],
-        windows: list[Window],
+        windows: list[tuple[str, Window]],
     ) -> None:
         self.windows = windows
         self._names = list(services)

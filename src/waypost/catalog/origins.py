@@ -5,138 +5,186 @@ elsewhere, with the origin that they had: its own id, and a number that it gives
 Of each client the last writes are kept, with their outcomes (RIFL, Lee et al., SOSP 2015; clients'
 sessions in Ongaro's thesis on Raft, 6.3).
 
-Bounded four ways: writes and outcomes of a client, clients, and outcomes of all.  A client may have
-more writes under way than are kept; what is older than all that are kept was applied or was not,
-nobody knows any more, and it is refused rather than applied twice.  A client of which nothing is
-kept is new.
+Bounded: the writes of a client, the clients, and the outcomes of writes with several commands, of a
+client and of all.  Of a write that is older than all that are kept of its client nobody knows any
+more whether it was applied, and it is refused rather than applied twice.  A client of which nothing
+is kept is new.
 
-Invariants: the windows stand in the order in which their clients last wrote anything new; a window
-is not empty, its writes stand in order of their numbers, and every write of its client that was
-ever applied is one of them or not above ``floor``.  Repeats change nothing, not even the order.
+Invariants: the windows stand in the order in which their clients last wrote anything new.  The
+writes of a window, one at least, stand in order of their numbers, and are the highest of all that
+its client ever had applied.  Repeats change nothing, not even the order.
 """
 
-from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from operator import attrgetter
+from typing import Any, Final
 
-import msgspec
-
-from waypost.commands import Origin, Outcome, Refused
+from waypost.commands import Command, LogBatch, Origin, Outcome, Refused
 from waypost.errors import TooOld
 from waypost.model import Revision
 
-CLIENTS_MAX = 65_536
-OUTCOMES_MAX = 1 << 20
-"""As many as if each client's writes had one command."""
-WRITES_PER_CLIENT = 16
-OUTCOMES_PER_CLIENT = 4_096
-"""More only if the last write alone has more."""
-_FORGOTTEN_SHARE = 64
+CLIENTS_MAX: Final = 65_536
+WRITES_PER_CLIENT: Final = 16
+"""So many of the last are kept, and at most twice as many."""
+BULK_PER_CLIENT: Final = 4_096
+"""About so many outcomes of writes with several commands; the last write has all of its own."""
+BULK_MAX: Final = 1 << 20
+_FORGOTTEN_SHARE: Final = 64
 """One in so many clients is forgotten at once, because to find the first few of a dict whose head
 was emptied costs as much as to walk over what was there."""
 
+Kept = tuple[int, Revision, list[Outcome]]
+"""The number of a write, the revision at which it was applied, and what came of it.
 
-class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A write that was applied, and what came of it."""
+Revision 0 is that of a write of which no more is known.
+"""
+Window = list[Any]
+"""The fields of one client's writes in turn; a single outcome stands for itself.
 
-    seq: int
-    index: Revision
-    outcomes: list[Outcome]
-
-
-class Window(msgspec.Struct, array_like=True, gc=False):
-    """The last writes of one client."""
-
-    client: str
-    floor: int
-    """The highest number of those that are no longer kept."""
-    writes: list[Kept]
+Flat, because a write then takes one object of its own, and not four.
+"""
+_FIELDS: Final = 3
+_FULL: Final = WRITES_PER_CLIENT * _FIELDS
+_TRIMMED_ABOVE: Final = 2 * _FULL
 
 
 class Origins:
     """The last writes of the clients that wrote last."""
 
-    __slots__ = ("_clients_max", "_outcomes", "_outcomes_max", "_windows")
+    __slots__ = ("_bulk", "_bulk_max", "_clients_max", "_windows", "is_read")
 
-    def __init__(self, *, clients_max: int = CLIENTS_MAX, outcomes_max: int = OUTCOMES_MAX) -> None:
+    def __init__(self, *, clients_max: int = CLIENTS_MAX, bulk_max: int = BULK_MAX) -> None:
         assert clients_max > 0
+        assert bulk_max > 0
+        self.is_read = False
+        """Somebody still reads the windows that there are: they are replaced, not changed."""
         self._clients_max = clients_max
-        self._outcomes_max = outcomes_max
+        self._bulk_max = bulk_max
+        self._bulk = 0
+        """How many outcomes of writes with several commands are kept."""
         self._windows: dict[str, Window] = {}
-        self._outcomes = 0
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __iter__(self) -> Iterator[Window]:
-        return iter(self._windows.values())
+    def windows(self) -> list[tuple[str, Window]]:
+        """List the windows of all clients."""
+        return list(self._windows.items())
 
-    def find(self, origin: Origin) -> Kept | None:
-        """Tell what came of a write; None if it is new.
+    def apply(
+        self, index: Revision, batch: LogBatch, run: Callable[[list[Command]], list[Outcome]]
+    ) -> tuple[list[list[Outcome]], dict[int, Revision]]:
+        """Let ``run`` apply the parts that are new, and answer for the others.
 
-        Of one that is too old to know, it is a Kept at revision 0 with that refusal.
+        Tell the outcomes of all parts, and the revisions of those that an earlier entry had.
         """
-        window = self._windows.get(origin.client)
-        if window is None or origin.seq > window.writes[-1].seq:
-            return None
-        for kept in window.writes:
-            if kept.seq == origin.seq:
-                return kept
-        if origin.seq > window.floor:
-            return None  # it was overtaken on its way here
-        return Kept(origin.seq, 0, [_too_old(origin)])
+        windows, is_read = self._windows, self.is_read
+        outcomes: list[list[Outcome]] = []
+        repeated: dict[int, Revision] = {}
+        for part, origin in zip(batch.parts, batch.origins, strict=True):
+            if origin is None:
+                outcomes.append(run(part))
+                continue
+            client, seq = origin.client, origin.seq
+            window = windows.get(client)
+            if window is None or is_read or seq <= window[-_FIELDS]:
+                revision, came = self._apply_carefully(index, part, origin, run)
+                if revision != index:
+                    repeated[len(outcomes)] = revision
+            else:
+                del windows[client]
+                windows[client] = window
+                came = run(part)
+                if len(came) == 1:
+                    window += (seq, index, came[0])
+                else:
+                    self._add_bulk(window, seq, index, came)
+                if len(window) > _TRIMMED_ABOVE:
+                    self._trim(window)
+            outcomes.append(came)
+        return outcomes, repeated
 
-    def keep(self, origin: Origin, index: Revision, outcomes: list[Outcome], *, copy: bool) -> None:
-        """Keep what came of a new write; with ``copy``, somebody still reads the windows."""
-        window = self._windows.pop(origin.client, None)
-        if window is None:
-            window = Window(origin.client, -1, [])
-        elif copy:
-            window = Window(window.client, window.floor, window.writes.copy())
-        self._windows[window.client] = window
-        kept = Kept(origin.seq, index, outcomes)
-        writes = window.writes
-        if writes and origin.seq < writes[-1].seq:
-            insort(writes, kept, key=_seq)
+    def _apply_carefully(
+        self,
+        index: Revision,
+        part: list[Command],
+        origin: Origin,
+        run: Callable[[list[Command]], list[Outcome]],
+    ) -> tuple[Revision, list[Outcome]]:
+        """Do the same for one write in every case: a repeated one, one that was overtaken."""
+        client, seq = origin.client, origin.seq
+        window = self._windows.get(client, [])
+        for kept in writes_of(window):
+            if kept[0] == seq:
+                return kept[1:] if kept[1] else (index, [_too_old(origin)] * len(part))
+        if len(window) >= _FULL and seq < window[0]:
+            return index, [_too_old(origin)] * len(part)
+        at = sum(_FIELDS for other in window[::_FIELDS] if other < seq)
+        window, later = window[:at], window[at:]
+        self._windows.pop(client, None)
+        self._windows[client] = window
+        came = run(part)
+        if len(came) == 1:
+            window += (seq, index, came[0])
         else:
-            writes.append(kept)
-        self._outcomes += len(outcomes)
-        if len(writes) > WRITES_PER_CLIENT:
-            self._drop(window)
-        if len(outcomes) > 1:
-            while len(writes) > 1 and _count(window) > OUTCOMES_PER_CLIENT:
-                self._drop(window)
-        while len(self._windows) > self._clients_max or self._outcomes > self._outcomes_max:
-            self._forget(len(self._windows) // _FORGOTTEN_SHARE or 1)
+            self._add_bulk(window, seq, index, came)
+        window += later
+        self._trim(window)
+        if len(self._windows) > self._clients_max:
+            self._forget()
+        return index, came
 
-    def restore(self, window: Window) -> None:
+    def restore(self, client: str, writes: list[Kept]) -> None:
         """Put back what a snapshot holds, in its order."""
-        assert window.writes
-        self._windows[window.client] = window
-        self._outcomes += _count(window)
+        window: Window = []
+        for seq, index, outcomes in writes:
+            window += (seq, index, outcomes[0] if len(outcomes) == 1 else outcomes)
+        self._windows[client] = window
+        self._bulk += _bulk(window)
 
-    def _drop(self, window: Window) -> None:
-        dropped = window.writes.pop(0)
-        window.floor = dropped.seq
-        self._outcomes -= len(dropped.outcomes)
+    def _add_bulk(self, window: Window, seq: int, index: Revision, outcomes: list[Outcome]) -> None:
+        """Add a write with several commands, or none, and make room for its outcomes."""
+        self._bulk += len(outcomes)
+        if len(outcomes) > BULK_PER_CLIENT // (2 * WRITES_PER_CLIENT):
+            excess = _bulk(window) + len(outcomes) - BULK_PER_CLIENT
+            for at in range(0, len(window), _FIELDS):
+                if excess <= 0:
+                    break
+                size = _bulk(window[at : at + _FIELDS])
+                if size:
+                    window[at + 1 : at + 3] = 0, []
+                    self._bulk -= size
+                    excess -= size
+        window += (seq, index, outcomes)
+        while self._bulk > self._bulk_max:
+            self._forget()
 
-    def _forget(self, clients: int) -> None:
-        for client in list(islice(self._windows, clients)):
-            self._outcomes -= _count(self._windows.pop(client))
+    def _trim(self, window: Window) -> None:
+        if len(window) > _TRIMMED_ABOVE:
+            self._bulk -= _bulk(window[:-_FULL])
+            del window[:-_FULL]
+
+    def _forget(self) -> None:
+        windows = self._windows
+        for client in list(islice(windows, len(windows) // _FORGOTTEN_SHARE or 1)):
+            self._bulk -= _bulk(windows.pop(client))
 
 
-_seq = attrgetter("seq")
+def writes_of(window: Window) -> Iterator[Kept]:
+    """Go through the writes of a window."""
+    for at in range(0, len(window), _FIELDS):
+        seq, index, outcomes = window[at : at + _FIELDS]
+        yield seq, index, outcomes if isinstance(outcomes, list) else [outcomes]
 
 
-def _count(window: Window) -> int:
-    return sum([len(kept.outcomes) for kept in window.writes])
+def _bulk(window: Window) -> int:
+    return sum(len(kept[2]) for kept in writes_of(window) if len(kept[2]) > 1)
 
 
 def _too_old(origin: Origin) -> Refused:
     return Refused(
         TooOld.code,
-        f"origin: write {origin.seq} of {origin.client!r} is older than its last "
+        f"origin: write {origin.seq} of client {origin.client!r} is older than its last "
         f"{WRITES_PER_CLIENT}, and nothing is known of it any more: ask for the state to see "
         "whether it was applied",
     )

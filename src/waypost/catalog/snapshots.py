@@ -9,7 +9,7 @@ payload is a positional MessagePack array that begins with its kind:
                  clients]
     1 Sessions  [1, [[id, node, attachment, ttl_ms, grace_ms], ...]]
     2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
-    3 Windows   [3, [[client, floor, [[seq, index, [outcome, ...]], ...]], ...]]
+    3 Windows   [3, [[client, [[seq, index, [outcome, ...]], ...]], ...]]
 
 Version 1 had no Windows, and no clients in its Head.
 
@@ -33,7 +33,7 @@ import msgspec
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
-from waypost.catalog.origins import Origins, Window
+from waypost.catalog.origins import Kept, Origins, Window, writes_of
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
 from waypost.catalog.sharing import Pool
@@ -86,7 +86,7 @@ class _Records(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class _Windows(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    windows: list[Window]
+    windows: list[tuple[str, list[Kept]]]
 
 
 _Payload = _Head | _Sessions | _Records | _Windows
@@ -178,12 +178,13 @@ def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
             orphans = []
 
 
-def _in_frames(windows: list[Window]) -> Iterator[list[Window]]:
-    rows: list[Window] = []
+def _in_frames(windows: list[tuple[str, Window]]) -> Iterator[list[tuple[str, list[Kept]]]]:
+    rows: list[tuple[str, list[Kept]]] = []
     outcomes = 0
-    for window in windows:
-        rows.append(window)
-        outcomes += sum(len(kept.outcomes) for kept in window.writes)
+    for client, window in windows:
+        writes = list(writes_of(window))
+        rows.append((client, writes))
+        outcomes += sum(len(kept[2]) for kept in writes)
         if outcomes >= _OUTCOMES_PER_FRAME:
             yield rows
             rows, outcomes = [], 0
@@ -293,10 +294,10 @@ class _Loader:
             )
 
     def _take_windows(self, payload: _Windows) -> None:
-        for window in payload.windows:
-            if not window.writes:
-                raise _damaged(f"client {window.client!r} is listed without a write")
-            self._origins.restore(window)
+        for client, writes in payload.windows:
+            if not writes:
+                raise _damaged(f"client {client!r} is listed without a write")
+            self._origins.restore(client, writes)
 
     def _take_records(self, payload: _Records) -> None:
         service = self._services.get(payload.service)

@@ -72,7 +72,7 @@ class Applied(msgspec.Struct, frozen=True):
     changed: dict[ServiceName, list[Change]]
     """What watchers are told, in order."""
     repeated: dict[int, Revision] = {}
-    """Of the parts that were applied before, by their number: at which revision."""
+    """Of the parts that an earlier entry had too, by their number: its revision."""
 
 
 class Catalog:
@@ -145,13 +145,15 @@ class Catalog:
 
     def capture(self) -> Capture:
         """Hold on to everything as it is now, until ``release``."""
-        capture = Capture(self._services, self.sessions.shards, list(self._origins))
+        capture = Capture(self._services, self.sessions.shards, self._origins.windows())
         self._captures.append(capture)
+        self._origins.is_read = True
         return capture
 
     def release(self, capture: Capture) -> None:
         """Let go of a capture."""
         self._captures.remove(capture)
+        self._origins.is_read = bool(self._captures)
 
     @classmethod
     def restored(
@@ -188,37 +190,20 @@ class Catalog:
         self._changed = changed
         self._pool.trim()
         repeated: dict[int, Revision] = {}
-        register, other = self._register, self._other
-        outcomes: list[list[Outcome]] = (
-            self._apply_new(batch, repeated)
-            if batch.origins
-            else [
-                [register(each) if type(each) is Register else other(each) for each in part]
-                for part in batch.parts
-            ]
-        )
+        if batch.origins:
+            outcomes, repeated = self._origins.apply(index, batch, self._run)
+        else:
+            outcomes = [self._run(part) for part in batch.parts]
         for name, changes in changed.items():
             self.history.extend(name, changes)
         return Applied(outcomes, changed, repeated)
 
-    def _apply_new(self, batch: LogBatch, repeated: dict[int, Revision]) -> list[list[Outcome]]:
-        """Apply the parts that are new, and answer for those that are not."""
-        find, keep, is_captured = self._origins.find, self._origins.keep, bool(self._captures)
+    def _run(self, part: list[Command]) -> list[Outcome]:
         register, other = self._register, self._other
-        outcomes: list[list[Outcome]] = []
-        for part, origin in zip(batch.parts, batch.origins, strict=True):
-            kept = None if origin is None else find(origin)
-            if kept is None:
-                came = [register(each) if type(each) is Register else other(each) for each in part]
-                if origin is not None:
-                    keep(origin, self.revision, came, copy=is_captured)
-            elif kept.index:
-                repeated[len(outcomes)] = kept.index
-                came = kept.outcomes
-            else:
-                came = kept.outcomes * len(part)
-            outcomes.append(came)
-        return outcomes
+        if len(part) == 1:  # as most have
+            command = part[0]
+            return [register(command) if type(command) is Register else other(command)]
+        return [register(each) if type(each) is Register else other(each) for each in part]
 
     def _other(self, command: Command) -> Outcome:
         match command:
