@@ -1,6 +1,5 @@
 """A catalog with a log in front of it: give it commands, it numbers the entries."""
 
-from waypost.catalog.origins import writes_of
 from waypost.catalog.state import Applied, Catalog
 from waypost.commands import (
     Attach,
@@ -117,6 +116,14 @@ def check_invariants(catalog: Catalog) -> None:
     assert catalog.instance_count == instances
     assert catalog.orphans == orphans
     assert len(catalog.sessions) == sum(1 for _ in catalog.sessions)
+    by_node: dict[str, set[str]] = {}
+    for session in catalog.sessions:
+        by_node.setdefault(session.node, set()).add(session.id)
+    for node in catalog.sessions._by_node:
+        of_node = [session.id for session in catalog.sessions_of(node)]
+        assert len(of_node) == len(set(of_node))
+        assert set(of_node) == by_node.pop(node, set())
+    assert not by_node
     for session in catalog.sessions:
         assert catalog.session(session.id) is session
         assert session.attachment <= catalog.serial
@@ -124,11 +131,10 @@ def check_invariants(catalog: Catalog) -> None:
         listed = [(each.instance.service, each.instance.id) for each in catalog.held(session)]
         assert listed == sorted(held.pop(session.id, []))
     assert not held
-    bulk = 0
     for _, window in catalog._origins.windows():
-        writes = list(writes_of(window))
-        seqs = [seq for seq, _, _ in writes]
-        assert 0 < len(seqs) <= 32
+        seqs = [seq for seq in list(window)[::3] if isinstance(seq, int)]
+        assert 3 * len(seqs) == len(window)
+        assert 0 < len(seqs) <= 16
         assert seqs == sorted(set(seqs))
-        bulk += sum(len(outcomes) for _, _, outcomes in writes if len(outcomes) > 1)
-    assert catalog._origins._bulk == bulk
+    bulk = sum(len(outcomes) + 8 for _, outcomes in catalog._origins.bulk())
+    assert catalog._origins._bulk_count == bulk

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.catalog.feed import check_invariants, instance
 
-from waypost.catalog.origins import BULK_PER_CLIENT, WRITES_PER_CLIENT, Kept, Origins, writes_of
+from waypost.catalog.origins import WRITES_PER_CLIENT, Origins
 from waypost.catalog.snapshots import digest, dump, load
 from waypost.catalog.state import Catalog
 from waypost.commands import (
@@ -55,8 +55,7 @@ def test_repeats_leave_the_state_and_the_outcomes_of_the_run_without_them(
                 once.append(place)
                 first[client, seq] = (0, [])
                 insort(numbers[client], seq)
-                if len(numbers[client]) > 2 * WRITES_PER_CLIENT:
-                    del numbers[client][:-WRITES_PER_CLIENT]
+                del numbers[client][:-WRITES_PER_CLIENT]
         kept_before = {client: list(seqs) for client, seqs in numbers.items()}
 
         applied = with_repeats.apply(index, LogBatch(index, parts, origins))
@@ -123,7 +122,7 @@ def test_a_write_that_was_overtaken_by_later_ones_is_new() -> None:
         applied = catalog.apply(index, LogBatch(1, [takeover(index)], [Origin("c-1", seq)]))
         assert not applied.repeated
     ((_, window),) = catalog._origins.windows()
-    assert [seq for seq, _, _ in writes_of(window)] == [5, 7, 9]
+    assert list(window)[::3] == [5, 7, 9]
 
 
 def test_batches_without_origins_have_the_bytes_that_they_always_had() -> None:
@@ -145,14 +144,14 @@ def test_origins_are_read_back_as_they_were() -> None:
 # Bounds
 
 
-def write(origins: Origins, client: str, seq: int, index: int, count: int = 1) -> Kept | None:
+def write(
+    origins: Origins, client: str, seq: int, index: int, count: int = 1
+) -> tuple[int, list[Outcome]] | None:
     """Let a write come; tell what is kept of it if it is not new."""
     part: list[Command] = [Deregister("orders", "i-1")] * count
     batch = LogBatch(1, [part], [Origin(client, seq)])
     ((outcomes,), repeated) = origins.apply(index, batch, lambda part: [index] * len(part))
-    if repeated:
-        return seq, repeated[0], outcomes
-    return None if outcomes == [index] * count else (seq, 0, outcomes)
+    return None if outcomes == [index] * count else (repeated.get(0, 0), outcomes)
 
 
 def test_the_clients_that_wrote_longest_ago_are_forgotten_first() -> None:
@@ -160,7 +159,7 @@ def test_the_clients_that_wrote_longest_ago_are_forgotten_first() -> None:
     for number in range(100):
         assert write(origins, f"c-{number}", 1, 1) is None
     assert write(origins, "c-0", 2, 2) is None
-    assert write(origins, "c-1", 1, 2) == (1, 1, [1])
+    assert write(origins, "c-1", 1, 2) == (1, [1])
 
     assert write(origins, "c-new", 1, 3) is None
 
@@ -169,33 +168,38 @@ def test_the_clients_that_wrote_longest_ago_are_forgotten_first() -> None:
     assert write(origins, "c-1", 1, 4) is None, "it was forgotten, and is new"
 
 
-def test_many_outcomes_of_one_client_cost_it_its_older_writes_and_nobody_else() -> None:
-    origins = Origins()
-    write(origins, "small", 1, 1)
-    for seq in range(1, 4):
-        assert write(origins, "big", seq, seq, BULK_PER_CLIENT) is None
-
-    assert write(origins, "small", 1, 9) == (1, 1, [1])
-    assert write(origins, "big", 3, 9) == (3, 3, [3] * BULK_PER_CLIENT)
-    too_old = write(origins, "big", 2, 9, 3)
-    assert too_old is not None
-    assert too_old[1] == 0
-    assert [refused(each) for each in too_old[2]] == ["too-old"] * 3
-
-
-def test_the_outcomes_of_all_clients_together_are_bounded() -> None:
+def test_the_outcomes_of_writes_with_several_commands_are_bounded() -> None:
     origins = Origins(bulk_max=1_000)
-    for number in range(300):
-        write(origins, f"c-{number}", 1, 1, 10)
+    write(origins, "small", 1, 1)
+    for number in range(1, 300):
+        assert write(origins, "c-1", number, number, 10) is None
+        assert write(origins, "c-2", number, number, 2) is None
 
-    assert (
-        sum(
-            len(outcomes) for _, window in origins.windows() for _, _, outcomes in writes_of(window)
-        )
-        <= 1_000
-    )
-    assert len(origins) == 100
-    assert write(origins, "c-299", 1, 2) is not None
+    kept = [outcomes for _, outcomes in origins.bulk()]
+    assert 900 < sum(len(outcomes) + 8 for outcomes in kept) <= 1_000
+    assert write(origins, "small", 1, 900) == (1, [1])
+    assert write(origins, "c-1", 299, 900, 10) == (299, [299] * 10)
+    assert write(origins, "c-1", 280, 900, 10) is not None
+
+
+def test_a_write_whose_outcomes_were_dropped_is_too_old_and_not_new() -> None:
+    origins = Origins(bulk_max=100)
+    write(origins, "c-1", 1, 1, 50)
+    write(origins, "c-2", 1, 2, 50)
+
+    told = write(origins, "c-1", 1, 3, 50)
+
+    assert told is not None
+    assert [refused(outcome) for outcome in told[1]] == ["too-old"] * 50
+
+
+def test_a_client_that_was_forgotten_may_give_the_same_numbers_again() -> None:
+    origins = Origins(clients_max=1)
+    for index in range(1, 6):
+        assert write(origins, f"c-{index % 2}", 7, index, 3) is None
+
+    assert [key for key, _ in origins.bulk()] == [("c-0", 7), ("c-1", 7)]
+    assert origins._bulk_count == 2 * (3 + 8)
 
 
 def test_a_window_that_is_being_written_is_replaced_and_not_changed() -> None:
@@ -213,8 +217,8 @@ def test_a_window_that_is_being_written_is_replaced_and_not_changed() -> None:
 
 def test_frames_of_windows_are_bounded_by_what_they_tell() -> None:
     catalog = Catalog()
-    part: list[Command] = [Deregister("orders", "i-1")] * BULK_PER_CLIENT
+    part: list[Command] = [Deregister("orders", "i-1")] * 4_096
     for index in range(1, 6):
         catalog.apply(index, LogBatch(1, [part], [Origin(f"c-{index}", 1)]))
 
-    assert len(list(dump(catalog, chunk_bytes=1))) == 1 + 5
+    assert len(list(dump(catalog, chunk_bytes=1))) == 1 + 1 + 5

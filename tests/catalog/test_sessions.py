@@ -24,6 +24,37 @@ def test_a_session_is_found_until_it_is_removed() -> None:
     assert {each.id for each in sessions} == {f"s-{n}" for n in range(1_000) if n != 7}
 
 
+def test_a_node_has_the_sessions_that_it_answers_for_and_no_others() -> None:
+    sessions = Sessions()
+    for number in range(1_000):
+        sessions.put(session(f"s-{number}", f"n-{number % 3}"))
+    for number in range(0, 300, 3):
+        sessions.put(session(f"s-{number}", "n-1"))
+    for number in range(500):
+        found = sessions.find(f"s-{number}")
+        assert found is not None
+        sessions.remove(found)
+
+    assert {each.id for each in sessions.of_node("n-0")} == {f"s-{n}" for n in range(501, 1_000, 3)}
+    assert sum(1 for each in sessions.of_node("n-1")) == len(range(502, 1_000, 3))
+    assert not list(sessions.of_node("n-9"))
+
+
+def test_sessions_that_go_while_those_of_their_node_are_told_do_not_disturb_it() -> None:
+    sessions = Sessions()
+    for number in range(2_000):
+        sessions.put(session(f"s-{number}"))
+
+    told = 0
+    for each in sessions.of_node("n-1"):
+        told += 1
+        sessions.remove(each)
+        sessions.put(session(f"{each.id}-again", "n-2"))
+
+    assert told == len(sessions) == 2_000
+    assert not list(sessions.of_node("n-1"))
+
+
 def test_a_shard_is_a_small_part_of_all_sessions() -> None:
     sessions = Sessions()
     for number in range(25_600):

@@ -46,7 +46,8 @@ def state(catalog: Catalog) -> object:
         ],
         [(s.id, s.node, s.attachment, s.ttl_ms, s.grace_ms) for s in catalog.sessions],
         [catalog.held(session) for session in catalog.sessions],
-        catalog._origins.windows(),
+        list(catalog._origins.windows()),
+        list(catalog._origins.bulk()),
     )
 
 
@@ -67,7 +68,8 @@ def test_the_sample_reaches_what_a_snapshot_must_keep() -> None:
     assert catalog.orphans > 0
     assert len(catalog.sessions) > 0
     assert len(catalog._origins) > 3
-    assert any(len(window) >= 16 * 3 for _, window in catalog._origins.windows())
+    assert len(catalog._origins._bulk) > 3
+    assert any(len(window) == 16 * 3 for _, window in catalog._origins.windows())
     assert any(each.bucket for each in catalog._services.values())
     assert any(record.suspect and record.session for record in everyone(catalog))
     assert any(not record.session and not record.suspect for record in everyone(catalog))
@@ -312,20 +314,21 @@ HELD = Record(instance(incarnation=1), "passing", 1, "", False, "s-1", 1)
 def test_the_format_is_the_one_described() -> None:
     head = [0, "waypost catalog", 2, 9, 1_000, 9, 1, 1, 1, 1]
     sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
-    windows = [3, [["c-1", [[8, 5, [3, ["invalid", "port: 0"]]], [9, 6, [4]]]]]]
+    windows = [3, [["c-1", [7, 4, ["invalid", "port: 0"], 8, 5, None, 9, 6, 4]]]]
+    bulk = [4, [["c-0", 3, []], ["c-1", 8, [3, 4]]]]
     records = [2, "orders", 4, [5, 1_000, 900], [], [HELD]]
 
-    loaded = load(framed(head, sessions, windows, records))
+    loaded = load(framed(head, sessions, windows, bulk, records))
 
     assert (loaded.revision, loaded.now_ms, loaded.serial) == (9, 1_000, 9)
     assert loaded.service("orders") == {"i-1": HELD}
     assert loaded._services["orders"].bucket == Bucket(5, 1_000, 900)
     assert loaded.service_revision("orders") == 4
-    repeated = loaded.apply(10, LogBatch(0, [[], []], [Origin("c-1", 9), Origin("c-1", 8)]))
-    assert repeated.repeated == {0: 6, 1: 5}
-    assert repeated.outcomes == [[4], [3, Refused("invalid", "port: 0")]]
-    loaded = load(framed(head, sessions, windows, records))
-    assert list(dump(loaded)) == [b"".join(framed(head, sessions, windows, records))]
+    again = loaded.apply(10, LogBatch(0, [[]] * 3, [Origin("c-1", seq) for seq in (9, 8, 7)]))
+    assert again.repeated == {0: 6, 1: 5, 2: 4}
+    assert again.outcomes == [[4], [3, 4], [Refused("invalid", "port: 0")]]
+    loaded = load(framed(head, sessions, windows, bulk, records))
+    assert list(dump(loaded)) == [b"".join(framed(head, sessions, windows, bulk, records))]
 
 
 def test_a_snapshot_of_version_1_loads_without_clients() -> None:
@@ -353,8 +356,9 @@ def test_a_snapshot_of_version_1_loads_without_clients() -> None:
         ([HEAD, [2, "orders", 1, None, [], [ORPHAN]]], "not listed"),
         ([HEAD, [2, "orders", 1, None, [], [[1, 2]]]], "cannot be read"),
         ([HEAD, [7]], "cannot be read"),
-        ([HEAD, [3, [["c-1", []]]]], "without a write"),
-        ([HEAD, [3, [["c-1", [[1, 1, [1]]]]]]], "its head says"),
+        ([HEAD, [3, [["c-1", []]]]], "0 fields"),
+        ([HEAD, [3, [["c-1", [1, 1]]]]], "2 fields"),
+        ([HEAD, [3, [["c-1", [1, 1, 1]]]]], "its head says"),
         ([HEAD, "nonsense"], "cannot be read"),
     ],
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from waypost.catalog.eviction import Bucket
-from waypost.catalog.origins import Window
+from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import Session
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
@@ -35,15 +35,26 @@ class Capture:
     or it was read.
     """
 
-    __slots__ = ("_images", "_lists", "_names", "_services", "_shards", "windows")
+    __slots__ = (
+        "_images",
+        "_lists",
+        "_names",
+        "_services",
+        "_shards",
+        "bulk",
+        "clients",
+        "windows",
+    )
 
     def __init__(
         self,
         services: dict[ServiceName, Service],
         shards: list[dict[SessionId, Session]],
-        windows: list[tuple[str, Window]],
+        origins: Origins,
     ) -> None:
-        self.windows = windows
+        self.clients = len(origins)
+        self.windows = origins.windows()
+        self.bulk = origins.bulk()
         self._names = list(services)
         self._services = services.copy()
         self._images: dict[ServiceName, ServiceImage] = {}

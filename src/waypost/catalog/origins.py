@@ -5,19 +5,19 @@ elsewhere, with the origin that they had: its own id, and a number that it gives
 Of each client the last writes are kept, with their outcomes (RIFL, Lee et al., SOSP 2015; clients'
 sessions in Ongaro's thesis on Raft, 6.3).
 
-Bounded: the writes of a client, the clients, and the outcomes of writes with several commands, of a
-client and of all.  Of a write that is older than all that are kept of its client nobody knows any
-more whether it was applied, and it is refused rather than applied twice.  A client of which nothing
-is kept is new.
+Bounded: the writes of a client, the clients, and the outcomes of writes with several commands.  Of
+a write that is older than all that are kept of its client nobody knows any more whether it was
+applied, and it is refused rather than applied twice.  A client of which nothing is kept is new.
 
 Invariants: the windows stand in the order in which their clients last wrote anything new.  The
 writes of a window, one at least, stand in order of their numbers, and are the highest of all that
 its client ever had applied.  Repeats change nothing, not even the order.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from waypost.commands import Command, LogBatch, Origin, Outcome, Refused
 from waypost.errors import TooOld
@@ -25,51 +25,49 @@ from waypost.model import Revision
 
 CLIENTS_MAX: Final = 65_536
 WRITES_PER_CLIENT: Final = 16
-"""So many of the last are kept, and at most twice as many."""
-BULK_PER_CLIENT: Final = 4_096
-"""About so many outcomes of writes with several commands; the last write has all of its own."""
 BULK_MAX: Final = 1 << 20
+"""Outcomes of all writes with several commands, and ``_BULK_WRITE`` more for each such write."""
+_BULK_WRITE: Final = 8
 _FORGOTTEN_SHARE: Final = 64
-"""One in so many clients is forgotten at once, because to find the first few of a dict whose head
-was emptied costs as much as to walk over what was there."""
+"""One in so many is forgotten at once, the oldest: to find the first of a dict whose head was
+emptied costs as much as to walk over what was there."""
 
-Kept = tuple[int, Revision, list[Outcome]]
-"""The number of a write, the revision at which it was applied, and what came of it.
+Window = deque[int | Refused | None]
+"""Of each write of a client in turn: its number, its revision, and its outcome.
 
-Revision 0 is that of a write of which no more is known.
+``None`` stands for the outcomes of several commands, which are elsewhere, and may be dropped.
 """
-Window = list[Any]
-"""The fields of one client's writes in turn; a single outcome stands for itself.
-
-Flat, because a write then takes one object of its own, and not four.
-"""
-_FIELDS: Final = 3
-_FULL: Final = WRITES_PER_CLIENT * _FIELDS
-_TRIMMED_ABOVE: Final = 2 * _FULL
+FIELDS: Final = 3
+_FULL: Final = WRITES_PER_CLIENT * FIELDS
+_Key = TypeVar("_Key")
 
 
 class Origins:
     """The last writes of the clients that wrote last."""
 
-    __slots__ = ("_bulk", "_bulk_max", "_clients_max", "_windows", "is_read")
+    __slots__ = ("_bulk", "_bulk_count", "_bulk_max", "_clients_max", "_windows", "is_read")
 
     def __init__(self, *, clients_max: int = CLIENTS_MAX, bulk_max: int = BULK_MAX) -> None:
         assert clients_max > 0
-        assert bulk_max > 0
         self.is_read = False
         """Somebody still reads the windows that there are: they are replaced, not changed."""
         self._clients_max = clients_max
         self._bulk_max = bulk_max
-        self._bulk = 0
-        """How many outcomes of writes with several commands are kept."""
         self._windows: dict[str, Window] = {}
+        self._bulk: dict[tuple[str, int], list[Outcome]] = {}
+        """In order of the log, and bounded by that alone: a window may have lost the write."""
+        self._bulk_count = 0
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def windows(self) -> list[tuple[str, Window]]:
-        """List the windows of all clients."""
-        return list(self._windows.items())
+    def windows(self) -> Iterator[tuple[str, Window]]:
+        """Go through the clients and their windows, as they are now."""
+        return zip(list(self._windows), list(self._windows.values()), strict=True)
+
+    def bulk(self) -> Iterator[tuple[tuple[str, int], list[Outcome]]]:
+        """Go through what came of writes with several commands, as they are now."""
+        return zip(list(self._bulk), list(self._bulk.values()), strict=True)
 
     def apply(
         self, index: Revision, batch: LogBatch, run: Callable[[list[Command]], list[Outcome]]
@@ -87,7 +85,7 @@ class Origins:
                 continue
             client, seq = origin.client, origin.seq
             window = windows.get(client)
-            if window is None or is_read or seq <= window[-_FIELDS]:
+            if window is None or is_read or seq <= window[-FIELDS]:  # type: ignore[operator]
                 revision, came = self._apply_carefully(index, part, origin, run)
                 if revision != index:
                     repeated[len(outcomes)] = revision
@@ -95,14 +93,19 @@ class Origins:
                 del windows[client]
                 windows[client] = window
                 came = run(part)
-                if len(came) == 1:
-                    window += (seq, index, came[0])
-                else:
-                    self._add_bulk(window, seq, index, came)
-                if len(window) > _TRIMMED_ABOVE:
-                    self._trim(window)
+                window.extend((seq, index, came[0] if len(came) == 1 else None))
+                if len(came) != 1:
+                    self._keep_bulk(client, seq, came)
             outcomes.append(came)
         return outcomes, repeated
+
+    def restore_window(self, client: str, fields: list[int | Refused | None]) -> None:
+        """Put back what a snapshot holds of a client."""
+        self._windows[client] = deque(fields, _FULL)
+
+    def restore_bulk(self, client: str, seq: int, outcomes: list[Outcome]) -> None:
+        """Put back what a snapshot holds of a write with several commands."""
+        self._keep_bulk(client, seq, outcomes)
 
     def _apply_carefully(
         self,
@@ -111,80 +114,51 @@ class Origins:
         origin: Origin,
         run: Callable[[list[Command]], list[Outcome]],
     ) -> tuple[Revision, list[Outcome]]:
-        """Do the same for one write in every case: a repeated one, one that was overtaken."""
+        """Do the same for one write in every case: one that is repeated, or was overtaken."""
         client, seq = origin.client, origin.seq
-        window = self._windows.get(client, [])
-        for kept in writes_of(window):
-            if kept[0] == seq:
-                return kept[1:] if kept[1] else (index, [_too_old(origin)] * len(part))
-        if len(window) >= _FULL and seq < window[0]:
-            return index, [_too_old(origin)] * len(part)
-        at = sum(_FIELDS for other in window[::_FIELDS] if other < seq)
-        window, later = window[:at], window[at:]
-        self._windows.pop(client, None)
-        self._windows[client] = window
+        fields = list(self._windows.get(client, ()))
+        seqs = cast("list[int]", fields[::FIELDS])
+        if seq in seqs:
+            _, revision, outcome = fields[FIELDS * seqs.index(seq) :][:FIELDS]
+            kept = self._bulk.get((client, seq)) if outcome is None else [outcome]
+            if kept is None:
+                return index, _too_old(origin) * len(part)
+            return cast("Revision", revision), kept
+        if len(fields) == _FULL and seq < seqs[0]:
+            return index, _too_old(origin) * len(part)
         came = run(part)
-        if len(came) == 1:
-            window += (seq, index, came[0])
-        else:
-            self._add_bulk(window, seq, index, came)
-        window += later
-        self._trim(window)
+        at = FIELDS * sum(other < seq for other in seqs)
+        fields[at:at] = seq, index, came[0] if len(came) == 1 else None
+        self._windows.pop(client, None)
+        self._windows[client] = deque(fields, _FULL)
+        if len(came) != 1:
+            self._keep_bulk(client, seq, came)
         if len(self._windows) > self._clients_max:
-            self._forget()
+            for oldest in _oldest(self._windows):
+                del self._windows[oldest]
         return index, came
 
-    def restore(self, client: str, writes: list[Kept]) -> None:
-        """Put back what a snapshot holds, in its order."""
-        window: Window = []
-        for seq, index, outcomes in writes:
-            window += (seq, index, outcomes[0] if len(outcomes) == 1 else outcomes)
-        self._windows[client] = window
-        self._bulk += _bulk(window)
-
-    def _add_bulk(self, window: Window, seq: int, index: Revision, outcomes: list[Outcome]) -> None:
-        """Add a write with several commands, or none, and make room for its outcomes."""
-        self._bulk += len(outcomes)
-        if len(outcomes) > BULK_PER_CLIENT // (2 * WRITES_PER_CLIENT):
-            excess = _bulk(window) + len(outcomes) - BULK_PER_CLIENT
-            for at in range(0, len(window), _FIELDS):
-                if excess <= 0:
-                    break
-                size = _bulk(window[at : at + _FIELDS])
-                if size:
-                    window[at + 1 : at + 3] = 0, []
-                    self._bulk -= size
-                    excess -= size
-        window += (seq, index, outcomes)
-        while self._bulk > self._bulk_max:
-            self._forget()
-
-    def _trim(self, window: Window) -> None:
-        if len(window) > _TRIMMED_ABOVE:
-            self._bulk -= _bulk(window[:-_FULL])
-            del window[:-_FULL]
-
-    def _forget(self) -> None:
-        windows = self._windows
-        for client in list(islice(windows, len(windows) // _FORGOTTEN_SHARE or 1)):
-            self._bulk -= _bulk(windows.pop(client))
+    def _keep_bulk(self, client: str, seq: int, outcomes: list[Outcome]) -> None:
+        bulk = self._bulk
+        if (client, seq) in bulk:  # of a time that was forgotten
+            self._bulk_count -= len(bulk.pop((client, seq))) + _BULK_WRITE
+        bulk[client, seq] = outcomes
+        self._bulk_count += len(outcomes) + _BULK_WRITE
+        while self._bulk_count > self._bulk_max:
+            for oldest in _oldest(bulk):
+                self._bulk_count -= len(bulk.pop(oldest)) + _BULK_WRITE
 
 
-def writes_of(window: Window) -> Iterator[Kept]:
-    """Go through the writes of a window."""
-    for at in range(0, len(window), _FIELDS):
-        seq, index, outcomes = window[at : at + _FIELDS]
-        yield seq, index, outcomes if isinstance(outcomes, list) else [outcomes]
+def _oldest(kept: dict[_Key, Any]) -> list[_Key]:
+    return list(islice(kept, len(kept) // _FORGOTTEN_SHARE or 1))
 
 
-def _bulk(window: Window) -> int:
-    return sum(len(kept[2]) for kept in writes_of(window) if len(kept[2]) > 1)
-
-
-def _too_old(origin: Origin) -> Refused:
-    return Refused(
-        TooOld.code,
-        f"origin: write {origin.seq} of client {origin.client!r} is older than its last "
-        f"{WRITES_PER_CLIENT}, and nothing is known of it any more: ask for the state to see "
-        "whether it was applied",
-    )
+def _too_old(origin: Origin) -> list[Outcome]:
+    return [
+        Refused(
+            TooOld.code,
+            f"origin: write {origin.seq} of client {origin.client!r} is older than its last "
+            f"{WRITES_PER_CLIENT}, and nothing is known of it any more: ask for the state to see "
+            "whether it was applied",
+        )
+    ]

@@ -5,6 +5,9 @@ every entry at once, and a snapshot must list what it is about to write before i
 would be a pause of tens of milliseconds; in a shard it is a fraction of one.
 
 The shard comes from a checksum of the id, never from ``hash``, which differs between processes.
+
+Beside it, and in the same shards, stands which node answers for which: when a node is lost, its
+sessions are found at a cost that grows with their number and not with that of all.
 """
 
 from collections.abc import Iterator
@@ -40,10 +43,11 @@ class Session(Struct, frozen=True, gc=False):
 class Sessions:
     """All open sessions by id, in shards."""
 
-    __slots__ = ("_count", "shards")
+    __slots__ = ("_by_node", "_count", "shards")
 
     def __init__(self) -> None:
         self.shards: list[dict[SessionId, Session]] = [{} for _ in range(SHARDS)]
+        self._by_node: dict[str, list[dict[SessionId, None]]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -59,15 +63,36 @@ class Sessions:
 
     def put(self, session: Session) -> None:
         """Add a session, or replace the one with its id."""
-        shard = self.shards[shard_of(session.id)]
-        before = len(shard)
+        number = shard_of(session.id)
+        shard = self.shards[number]
+        before = shard.get(session.id)
         shard[session.id] = session
-        self._count += len(shard) - before
+        if before is None:
+            self._count += 1
+        elif before.node == session.node:
+            return
+        else:
+            del self._by_node[before.node][number][session.id]
+        of_node = self._by_node.get(session.node)
+        if of_node is None:
+            of_node = self._by_node[session.node] = [{} for _ in range(SHARDS)]
+        of_node[number][session.id] = None
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
-        del self.shards[shard_of(session.id)][session.id]
+        number = shard_of(session.id)
+        del self.shards[number][session.id]
+        del self._by_node[session.node][number][session.id]
         self._count -= 1
+
+    def of_node(self, node: str) -> Iterator[Session]:
+        """Go through the sessions for which a node answers.
+
+        A shard is listed when it is reached: sessions may come and go on the way.
+        """
+        for number, of_node in enumerate(self._by_node.get(node, ())):
+            shard = self.shards[number]
+            yield from [shard[session_id] for session_id in sorted(of_node)]
 
 
 def shard_of(session_id: SessionId) -> int:

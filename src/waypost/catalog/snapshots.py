@@ -9,9 +9,10 @@ payload is a positional MessagePack array that begins with its kind:
                  clients]
     1 Sessions  [1, [[id, node, attachment, ttl_ms, grace_ms], ...]]
     2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
-    3 Windows   [3, [[client, [[seq, index, [outcome, ...]], ...]], ...]]
+    3 Windows   [3, [[client, [seq, index, outcome or nil, ...]], ...]]
+    4 Bulk      [4, [[client, seq, [outcome, ...]], ...]]
 
-Version 1 had no Windows, and no clients in its Head.
+Version 1 had neither Windows nor Bulk, and no clients in its Head.
 
 One Head, then the sessions, then the last writes of clients, then the services; a service with
 many instances takes several frames in a row, the first of which lists its orphans.  The stream
@@ -25,6 +26,7 @@ what a session holds (each record names its session).
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import assert_never
 from zlib import crc32
 
@@ -33,11 +35,12 @@ import msgspec
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
-from waypost.catalog.origins import Kept, Origins, Window, writes_of
+from waypost.catalog.origins import FIELDS, WRITES_PER_CLIENT, Origins
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
 from waypost.catalog.sharing import Pool
 from waypost.catalog.state import Catalog
+from waypost.commands import Outcome, Refused
 from waypost.errors import CorruptData
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
 
@@ -86,10 +89,14 @@ class _Records(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class _Windows(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    windows: list[tuple[str, list[Kept]]]
+    windows: list[tuple[str, list[int | Refused | None]]]
 
 
-_Payload = _Head | _Sessions | _Records | _Windows
+class _Bulk(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    writes: list[tuple[str, int, list[Outcome]]]
+
+
+_Payload = _Head | _Sessions | _Records | _Windows | _Bulk
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Payload)
 
@@ -137,7 +144,7 @@ def _dump(catalog: Catalog, chunk_bytes: int) -> Iterator[bytes]:
         catalog.service_count,
         catalog.instance_count,
         len(catalog.sessions),
-        len(capture.windows),
+        capture.clients,
     )
     try:
         yield b""
@@ -169,7 +176,7 @@ def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
                     for each in sessions[start : start + ROWS_PER_FRAME]
                 ]
             )
-    yield from map(_Windows, _in_frames(capture.windows))
+    yield from _captured_origins(capture)
     for image in capture.services():
         orphans = image.orphans
         for start in range(0, len(image.records), ROWS_PER_FRAME):
@@ -178,18 +185,19 @@ def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
             orphans = []
 
 
-def _in_frames(windows: list[tuple[str, Window]]) -> Iterator[list[tuple[str, list[Kept]]]]:
-    rows: list[tuple[str, list[Kept]]] = []
+def _captured_origins(capture: Capture) -> Iterator[_Payload]:
+    while windows := list(islice(capture.windows, ROWS_PER_FRAME)):
+        yield _Windows([(client, list(window)) for client, window in windows])
+    rows: list[tuple[str, int, list[Outcome]]] = []
     outcomes = 0
-    for client, window in windows:
-        writes = list(writes_of(window))
-        rows.append((client, writes))
-        outcomes += sum(len(kept[2]) for kept in writes)
-        if outcomes >= _OUTCOMES_PER_FRAME:
-            yield rows
+    for (client, seq), came in capture.bulk:
+        rows.append((client, seq, came))
+        outcomes += len(came)
+        if outcomes >= _OUTCOMES_PER_FRAME or len(rows) == ROWS_PER_FRAME:
+            yield _Bulk(rows)
             rows, outcomes = [], 0
     if rows:
-        yield rows
+        yield _Bulk(rows)
 
 
 def _payloads(chunks: Iterable[bytes]) -> Iterator[_Payload]:
@@ -246,6 +254,9 @@ class _Loader:
                 self._take_records(payload)
             case _Windows():
                 self._take_windows(payload)
+            case _Bulk():
+                for client, seq, outcomes in payload.writes:
+                    self._origins.restore_bulk(client, seq, outcomes)
             case _:
                 assert_never(payload)
 
@@ -294,10 +305,10 @@ class _Loader:
             )
 
     def _take_windows(self, payload: _Windows) -> None:
-        for client, writes in payload.windows:
-            if not writes:
-                raise _damaged(f"client {client!r} is listed without a write")
-            self._origins.restore(client, writes)
+        for client, fields in payload.windows:
+            if not fields or len(fields) % FIELDS or len(fields) > FIELDS * WRITES_PER_CLIENT:
+                raise _damaged(f"client {client!r} has {len(fields)} fields of its writes")
+            self._origins.restore_window(client, fields)
 
     def _take_records(self, payload: _Records) -> None:
         service = self._services.get(payload.service)

@@ -15,7 +15,7 @@ eviction is held back by the guard (``eviction``), because only eviction is a gu
 Knows no clock: time is the highest stamp applied so far.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import assert_never
 
@@ -126,6 +126,10 @@ class Catalog:
         """Look an open session up."""
         return self.sessions.find(session_id)
 
+    def sessions_of(self, node: str) -> Iterator[Session]:
+        """Go through the open sessions for which a node answers; ``apply`` may come in between."""
+        return self.sessions.of_node(node)
+
     def held(self, session: Session) -> list[Record]:
         """List what a session keeps alive, by service and id."""
         return sorted(self._held(session), key=_identity)
@@ -145,7 +149,7 @@ class Catalog:
 
     def capture(self) -> Capture:
         """Hold on to everything as it is now, until ``release``."""
-        capture = Capture(self._services, self.sessions.shards, self._origins.windows())
+        capture = Capture(self._services, self.sessions.shards, self._origins)
         self._captures.append(capture)
         self._origins.is_read = True
         return capture
