@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-
 from tests.node.etcd.servers import EtcdServer
+
 from waypost.node.etcd.client import EtcdSettings
 
 

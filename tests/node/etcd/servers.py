@@ -1,4 +1,4 @@
-"""A real etcd for a test: on free ports, with a directory of its own, killed and started at will."""
+"""A real etcd for a test: on free ports, in a directory of its own, killed and started at will."""
 
 import os
 import shutil

@@ -3,6 +3,7 @@
 import asyncio
 
 from tests.node.etcd.world import member, run, until
+
 from waypost.node.etcd.client import EtcdSettings
 
 

@@ -4,20 +4,21 @@ Always true: a call that fails with ``TimedOut`` may have happened, one that fai
 else has not; every answer comes from the etcd cluster that the first one came from (its id is in
 each header), or ``CorruptData`` is raised.
 
-grpcio and messages of our own (``rpc``): beside it, aetcd 1.0 is a tenth slower, untyped and needs
-protobuf's runtime, and etcd's JSON gateway takes twice as long for small transactions and six
-times for large ones (base64 within JSON, unpacked in etcd).
+grpcio and messages of our own (``rpc``): aetcd 1.0 is no faster, untyped, and needs protobuf's
+runtime; etcd's JSON gateway takes twice as long for small transactions and six times for large
+ones (base64 within JSON, unpacked in etcd).  grpcio's threads and not ``grpc.aio``, which is as
+fast, but knows one event loop in a process.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import grpc
-import grpc.aio
 import msgspec
 
 from waypost.errors import (
@@ -52,9 +53,35 @@ _OPTIONS: Final = (
 _NEEDS_LEADER: Final = ("hasleader", "true")
 """A member cut off from its majority then says so, instead of keeping a request or a watch."""
 
-_Call = grpc.aio.StreamStreamCall[bytes, bytes]
-_Stream = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
-_Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+_AHEAD: Final = 64
+
+_Metadata = tuple[tuple[str, str], ...]
+
+
+class Ended(Protocol):
+    """What a call tells once it is over, however it ended."""
+
+    def code(self) -> grpc.StatusCode:
+        """How."""
+        ...
+
+    def details(self) -> str:
+        """Why, in the other side's words."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it."""
+        ...
+
+
+class _Call(Ended, Protocol):
+    def result(self) -> bytes: ...
+
+    def add_done_callback(self, fn: Callable[[object], None]) -> None: ...
+
+
+class _StreamCall(Ended, Protocol):
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,10 +113,10 @@ class EtcdClient:
         if not self._targets:
             raise Invalid("etcd: no endpoint: name one, as http://host:port", field="etcd")
         self._credentials = _credentials(settings)
-        self._channels: dict[int, grpc.aio.Channel] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._channels: dict[int, grpc.Channel] = {}
         self._current = 0
         self._token = ""
+        self.read_s = READ_S
         self.cluster_id = 0
         """Of the etcd cluster; 0 until it has answered, or until it is set to what it must be."""
 
@@ -98,12 +125,11 @@ class EtcdClient:
         """The one that is asked at present."""
         return self._settings.endpoints[self._current]
 
-    async def close(self) -> None:
-        """Close all connections."""
+    def close(self) -> None:
+        """Close all connections; what is under way there fails."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
-            await channel.close()
-        await asyncio.gather(*self._closing)
+            channel.close()
 
     # Calls
 
@@ -117,7 +143,7 @@ class EtcdClient:
         return answer
 
     async def range(self, request: bytes) -> rpc.RangeAnswer:
-        """Read keys; asks again, and elsewhere, until ``READ_S`` are over."""
+        """Read keys; asks again, and elsewhere, for ``read_s``."""
         answer = rpc.parse_range(await self._asked(rpc.RANGE, request))
         self._check(answer.header)
         return answer
@@ -142,9 +168,8 @@ class EtcdClient:
 
     async def keep_alive(self, lease: int) -> bool:
         """Renew a lease; False when it is over."""
-        async with self._stream(rpc.KEEP_ALIVE) as call, asyncio.timeout(CALL_S):
-            await call.write(rpc.lease_request(lease))
-            _, ttl_s = rpc.parse_lease(_read(await call.read()))
+        # Of a stream that carries one message each way nobody can tell that it is a stream.
+        _, ttl_s = rpc.parse_lease(await self._call(rpc.KEEP_ALIVE, rpc.lease_request(lease)))
         return ttl_s > 0
 
     async def status(self) -> tuple[str, int]:
@@ -155,29 +180,38 @@ class EtcdClient:
         """Tell which alarms are raised: 1 no space, 2 corrupt."""
         return rpc.parse_alarms(await self._asked(rpc.ALARM, b""))
 
-    async def watch(self, requests: list[bytes]) -> AsyncIterator[rpc.WatchAnswer]:
-        """Watch what ``requests`` name, on one stream; ends with an error, never by itself.
+    async def watch(self, request: bytes) -> AsyncIterator[rpc.WatchAnswer]:
+        """Watch what ``request`` names; ends with an error, never by itself.
 
         Raises ``Compacted`` when etcd no longer has the revision to begin with.
         """
-        async with self._stream(rpc.WATCH) as call:
-            for request in requests:
-                await call.write(request)
-            while True:
-                answer = rpc.parse_watch(_read(await call.read()))
+        number = self._current
+        token = await self._authenticated()
+        # Who only creates one watch sends one message, and nothing after it.
+        to_stream: grpc.UnaryStreamMultiCallable[bytes, bytes]
+        to_stream = self._channel(number).unary_stream(rpc.WATCH)
+        stream = Stream(to_stream(request, metadata=_metadata(token)))
+        try:
+            async for encoded in stream:
+                answer = rpc.parse_watch(encoded)
                 self._check(answer.header)
                 if answer.compact_revision:
                     raise Compacted
                 if answer.canceled:
+                    self._token = ""
                     raise Unavailable(f"etcd ended the watch: {answer.cancel_reason}; again")
                 yield answer
+            self._is_token_refused(stream.call, token)
+            raise self._told(stream.call, number)
+        finally:
+            stream.cancel()
 
     # How a call is made
 
     async def _asked(self, method: str, request: bytes) -> bytes:
-        """Ask until there is an answer, and give up after ``READ_S``."""
+        """Ask until there is an answer, and give up after ``read_s``."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + READ_S
+        deadline = loop.time() + self.read_s
         while True:
             try:
                 return await self._call(method, request)
@@ -188,84 +222,63 @@ class EtcdClient:
 
     async def _call(self, method: str, request: bytes) -> bytes:
         """Make one attempt; but one more with a new token if the present one is refused."""
-        tried = self._token
-        for is_last in (False, True):
-            number = self._current
-            call: _Unary = self._channel(number).unary_unary(method)
-            try:
-                metadata = await self._metadata()
-                return await call(request, timeout=CALL_S, metadata=metadata)
-            except asyncio.CancelledError:
-                raise self._cut(number) from None
-            except grpc.aio.AioRpcError as error:
-                if not is_last and self._settings.user and _is_token_refused(error):
-                    if self._token == tried:
-                        self._token = ""
-                    continue
-                raise self._told(error, number) from None
-        raise AssertionError("the last attempt returns or raises")
-
-    @asynccontextmanager
-    async def _stream(self, method: str) -> AsyncGenerator[_Call]:
         number = self._current
-        call: _Call | None = None
-        try:
-            open_stream: _Stream = self._channel(number).stream_stream(method)
-            call = open_stream(metadata=await self._metadata())
-            yield call
-        except grpc.aio.AioRpcError as error:
-            if _is_token_refused(error):
-                self._token = ""
-            raise self._told(error, number) from None
-        except asyncio.CancelledError:
-            raise self._cut(number) from None
-        except (TimeoutError, EOFError, asyncio.InvalidStateError):
-            self._give_up(number)
-            raise TimedOut(f"{self._shown(number)} ended a stream: it is tried again") from None
-        finally:
-            if call is not None:
-                call.cancel()
+        for is_last in (False, True):
+            token = await self._authenticated()
+            call = self._begin(number, method, request, _metadata(token))
+            await _ended(call)
+            if call.code() is grpc.StatusCode.OK:
+                return call.result()
+            if is_last or not self._is_token_refused(call, token):
+                break
+        raise self._told(call, number)
 
-    async def _metadata(self) -> tuple[tuple[str, str], ...]:
+    async def _authenticated(self) -> str:
         settings = self._settings
-        if not settings.user:
-            return (_NEEDS_LEADER,)
-        if not self._token:
-            call: _Unary = self._channel(self._current).unary_unary(rpc.AUTHENTICATE)
+        if settings.user and not self._token:
+            number = self._current
             request = rpc.authenticate_request(settings.user, settings.password)
-            self._token = rpc.parse_token(await call(request, timeout=CALL_S))
-        return (_NEEDS_LEADER, ("token", self._token))
+            call = self._begin(number, rpc.AUTHENTICATE, request, _metadata(""))
+            await _ended(call)
+            if call.code() is not grpc.StatusCode.OK:
+                raise self._told(call, number)
+            self._token = rpc.parse_token(call.result())
+        return self._token
 
-    def _channel(self, number: int) -> grpc.aio.Channel:
+    def _is_token_refused(self, call: Ended, token: str) -> bool:
+        """Whether etcd has forgotten the token; then the next call asks for another."""
+        said = call.details() or ""
+        is_refused = "invalid auth token" in said or "auth store is old" in said
+        if is_refused and self._token == token:
+            self._token = ""
+        return is_refused and bool(token)
+
+    def _begin(self, number: int, method: str, request: bytes, metadata: _Metadata) -> _Call:
+        to_call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+        to_call = self._channel(number).unary_unary(method)
+        return to_call.future(request, timeout=CALL_S, metadata=metadata)
+
+    def _channel(self, number: int) -> grpc.Channel:
         channel = self._channels.get(number)
         if channel is None:
             target, is_secure = self._targets[number]
             if is_secure:
-                channel = grpc.aio.secure_channel(target, self._credentials, _OPTIONS)
+                channel = grpc.secure_channel(target, self._credentials, _OPTIONS)
             else:
-                channel = grpc.aio.insecure_channel(target, _OPTIONS)
+                channel = grpc.insecure_channel(target, _OPTIONS)
             self._channels[number] = channel
         return channel
 
     def _give_up(self, number: int) -> None:
         """Ask the next endpoint from now on, and take all that is under way there with us.
 
-        Whoever answers nothing to one call may keep another one, a watch, for a quarter of an hour.
+        Who answers nothing to one call may keep another one, a watch, for a quarter of a minute.
         """
         if self._current == number:
             self._current = (number + 1) % len(self._targets)
         channel = self._channels.pop(number, None)
         if channel is not None:
-            closing = asyncio.get_running_loop().create_task(channel.close())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-
-    def _cut(self, number: int) -> BaseException:
-        """Tell a call that was cancelled with its channel from a task that was cancelled."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            return asyncio.CancelledError()
-        return TimedOut(f"{self._shown(number)} was given up meanwhile: it is tried again")
+            channel.close()
 
     def _shown(self, number: int) -> str:
         return f"etcd at {self._settings.endpoints[number]}"
@@ -279,9 +292,10 @@ class EtcdClient:
                 f"in cluster {self.cluster_id:x}: it was swapped or restored; check the endpoints"
             )
 
-    def _told(self, error: grpc.aio.AioRpcError, number: int) -> WaypostError:
+    def _told(self, call: Ended, number: int) -> WaypostError:
         """The error in words of ours; moves on to the next endpoint if this one may be to blame."""
-        code, said = error.code(), error.details() or error.code().name.lower()
+        code = call.code()
+        said = call.details() or str(code)
         where = self._shown(number)
         if code is grpc.StatusCode.OUT_OF_RANGE:
             raise Compacted
@@ -312,15 +326,57 @@ _REMEDY: Final = (
 )
 
 
-def _is_token_refused(error: grpc.aio.AioRpcError) -> bool:
-    said = error.details() or ""
-    return "invalid auth token" in said or "auth store is old" in said
+class Stream:
+    """What a call streams, read by a thread of its own, a bounded number of messages ahead."""
+
+    def __init__(self, call: _StreamCall) -> None:
+        self.call = call
+        self._loop = asyncio.get_running_loop()
+        self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = threading.Semaphore(_AHEAD)
+        threading.Thread(target=self._read, name="waypost-etcd-watch", daemon=True).start()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (message := await self._messages.get()) is not None:
+            self._room.release()
+            yield message
+
+    def cancel(self) -> None:
+        """Read no more."""
+        self.call.cancel()
+        self._room.release()
+
+    def _read(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is gone, and so is the reader
+            try:
+                for message in self.call:
+                    self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
+                    self._room.acquire()
+            except grpc.RpcError:
+                pass  # the call tells which
+            finally:
+                self._loop.call_soon_threadsafe(self._messages.put_nowait, None)
 
 
-def _read(answer: object) -> bytes:
-    if not isinstance(answer, bytes):
-        raise EOFError
-    return answer
+async def _ended(call: _Call) -> None:
+    """Wait for a call to end, however it does."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def tell(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is gone, and so is who waits
+            loop.call_soon_threadsafe(ended.set)
+
+    call.add_done_callback(tell)
+    try:
+        await ended.wait()
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+
+
+def _metadata(token: str) -> _Metadata:
+    return (_NEEDS_LEADER, ("token", token)) if token else (_NEEDS_LEADER,)
 
 
 def _target(endpoint: str) -> tuple[str, bool]:

@@ -13,13 +13,14 @@ from typing import Final
 
 from waypost.catalog.snapshots import dump, load
 from waypost.catalog.state import Catalog
-from waypost.commands import Command, Expire, encode_batch, encode_part
+from waypost.commands import Command, encode_batch, encode_part
 from waypost.consensus.core import KIND_BATCH
-from waypost.errors import StorageFailed, Unavailable, WaypostError
-from waypost.node.engine import EngineStatus, Sink
+from waypost.errors import Unavailable, WaypostError
+from waypost.node.absences import Absences, Owners
+from waypost.node.engine import EngineStatus
 from waypost.node.etcd.client import EtcdClient, EtcdSettings
 from waypost.node.etcd.log import EtcdLog
-from waypost.node.etcd.members import Members
+from waypost.node.etcd.members import Guard, Members
 from waypost.node.etcd.opening import find_epoch, open_epoch
 from waypost.node.etcd.snapshots import is_due, write_snapshot
 from waypost.node.node import Node
@@ -34,25 +35,22 @@ class EtcdEngine:
     """The engine of a node whose epoch is kept by etcd."""
 
     def __init__(
-        self,
-        node: str,
-        epoch: int,
-        sink: Sink,
-        *,
-        on_fatal: Callable[[BaseException], None],
+        self, node: Node, epoch: int, *, on_fatal: Callable[[BaseException], None]
     ) -> None:
         self._node = node
         self._epoch = epoch
-        self._sink = sink
         self._on_fatal = on_fatal
+        self._clock = node.clock
         self.log: EtcdLog
         self.members: Members
         self._task: asyncio.Task[None] | None = None
-        self._catalog: Catalog
+        owners = Owners(self._owner_names, node.sessions_of, self._heard_ns)
+        self._due: list[Command] = []
+        self._absences = Absences(node.name, owners, self._due.append)
 
-    async def start(self, ordered: EtcdLog, members: Members, catalog: Catalog) -> None:
-        """Follow the log from where ``catalog`` stands."""
-        self.log, self.members, self._catalog = ordered, members, catalog
+    async def start(self, ordered: EtcdLog, members: Members) -> None:
+        """Follow the log from where the node's catalog stands."""
+        self.log, self.members = ordered, members
         await ordered.start()
         await members.start()
         self._task = asyncio.create_task(self._look())
@@ -71,6 +69,21 @@ class EtcdEngine:
             writable=self.log.is_writable,
             members=tuple(sorted(self.members.alive)),
         )
+
+    @property
+    def can_append(self) -> bool:
+        """Every node writes."""
+        return True
+
+    @property
+    def leader_nid(self) -> int:
+        """Nobody leads."""
+        return 0
+
+    @property
+    def fresh_ns(self) -> int:
+        """What was handed over is no older than what was committed at this moment."""
+        return self.log.fresh_ns
 
     @property
     def is_busy(self) -> bool:
@@ -97,79 +110,78 @@ class EtcdEngine:
             await asyncio.gather(self._task, return_exceptions=True)
         await self.log.stop()
         await self.members.stop()
-        await self.log.client.close()
+        self.log.client.close()
 
     # Follower
 
     def entry(self, index: int, kind: int, payload: bytes, token: int) -> None:
         """Pass an entry on."""
         if kind == KIND_BATCH:
-            self._sink.committed(index, payload, token)
+            self._node.committed(index, payload, token)
         else:
             self._fail(Unavailable("the log is sealed, and goes on elsewhere: start anew"))
 
-    def restored(self, index: int, chunks: list[bytes]) -> None:  # noqa: ARG002
-        """End: a node replaces its state by a start, which costs it as much."""
-        self._fail(
-            StorageFailed(
-                f"etcd has compacted what this node missed, up to entry {index}: its restart "
-                "begins with the snapshot"
-            )
-        )
+    async def restored(self, index: int, chunks: list[bytes]) -> None:
+        """Replace the state, which a thread builds meanwhile."""
+        log.warning("this node missed too much: it goes on from the snapshot at %d", index)
+        self._node.restored(await asyncio.to_thread(self._node.load, iter(chunks)))
 
     def refused(self, token: int, error: WaypostError) -> None:
         """Pass a refusal on; a token of 0 is this engine's own."""
         if token:
-            self._sink.refused(token, error)
+            self._node.refused(token, error)
         else:
             log.warning("sessions of a lost node were not expired, and will be: %s", error)
 
     def caught_up(self, token: int) -> None:
         """Pass it on."""
-        self._sink.caught_up(token)
+        self._node.caught_up(token)
 
     def settled(self) -> None:
         """Pass it on."""
-        self._sink.settled()
+        self._node.settled()
 
     def ended(self, error: WaypostError) -> None:
         """Pass it on, and end this process's node."""
         self._fail(error)
 
     def _fail(self, error: WaypostError) -> None:
-        self._sink.ended(error)
+        self._node.ended(error)
         self._on_fatal(error)
 
     # What one node does for all
 
     async def _look(self) -> None:
+        guard: Guard | None = None
         while True:
             await asyncio.sleep(_LOOK_S)
-            if self.members.guard is None:
+            if guard != self.members.guard:
+                guard = self.members.guard
+                self._absences.begin(self._clock())
+            if guard is None:
                 continue
             try:
-                await self._expire_lost()
+                self._expire_lost(guard)
                 await self._maybe_snapshot()
             except WaypostError as error:
                 log.warning("%s", error)
 
-    async def _expire_lost(self) -> None:
-        members = self.members
-        now = time.monotonic_ns()
-        due: list[Command] = []
-        for shard in self._catalog.sessions.shards:
-            for session in shard.values():
-                if session.node in members.alive:
-                    continue
-                silent_ns = now - members.lost_ns.get(session.node, members.since_ns)
-                if silent_ns >= session.ttl_ms * 1_000_000:
-                    why = f"lease expired: its node {session.node!r} is gone"
-                    due.append(Expire(session.id, session.attachment, why))
-            await asyncio.sleep(0)
+    def _expire_lost(self, guard: Guard) -> None:
+        self._absences.tick(self._clock())
+        due = self._due[:]
+        self._due.clear()
         for start in range(0, len(due), _EXPIRES_PER_BATCH):
             part = encode_part(due[start : start + _EXPIRES_PER_BATCH])
-            payload = encode_batch(self._catalog.now_ms, [part])
-            self.log.append(payload, 0, guard=members.guard)
+            payload = encode_batch(self._node.catalog.now_ms, [part])
+            self.log.append(payload, 0, guard=guard)
+
+    def _owner_names(self) -> set[str]:
+        return {session.node for session in self._node.catalog.sessions}
+
+    def _heard_ns(self, name: str) -> int:
+        if name in self.members.alive:
+            return self._clock()
+        return self.members.lost_ns.get(name, 0)
 
     async def _maybe_snapshot(self) -> None:
         ordered = self.log
@@ -181,7 +193,7 @@ class EtcdEngine:
         ordered = self.log
         index, at = ordered.index, ordered.last_entry
         ordered.entries_since_snapshot = ordered.bytes_since_snapshot = 0
-        _, chunks = self._sink.dump()
+        _, chunks = self._node.dump()
         head = await write_snapshot(ordered.client, ordered.keys, index, at, chunks)
         if head is not None:
             ordered.snapshot = head
@@ -210,14 +222,15 @@ async def open_etcd_node(
         )
         catalog = load(found.chunks)
         node = Node(name, cluster, catalog, clock=clock)
-        engine = EtcdEngine(name, epoch.number, node, on_fatal=on_fatal)
+        node.heard_ns = lambda _: clock()  # who of the others is lost, the engine finds out
+        engine = EtcdEngine(node, epoch.number, on_fatal=on_fatal)
         ordered = EtcdLog(client, keys, name, found, engine, clock)
         for entry in found.entries:
             index = found.init.s + entry.version - 1
             engine.entry(index, entry.kind, entry.payload, 0)
-        await engine.start(ordered, Members(client, keys, name), catalog)
+        await engine.start(ordered, Members(client, keys, name, clock))
     except BaseException:
-        await client.close()
+        client.close()
         raise
     node.start(engine)
     return node

@@ -29,7 +29,6 @@ FRESH_S: Final = 1.0
 _RETRY_S: Final = 0.1
 ANSWER_S: Final = 15.0
 """Of an entry that waits behind others which are given up one after the other: never longer."""
-_WATCH_ID: Final = 1
 _NO_TOKEN: Final = (0, 0.0)
 
 
@@ -40,7 +39,7 @@ class Follower(Protocol):
         """The entry at ``index``; ``token`` is 0 unless this log's ``append`` proposed it."""
         ...
 
-    def restored(self, index: int, chunks: list[bytes]) -> None:
+    async def restored(self, index: int, chunks: list[bytes]) -> None:
         """So much was missed that the state must be replaced: by that after the entry ``index``."""
         ...
 
@@ -86,7 +85,7 @@ class EtcdLog:
         """What was handed over is no older than what was committed at this moment of the clock."""
         self._clock = clock
         self._follower = follower
-        self._writer = Writer(client, keys, node, self)
+        self.writer = Writer(client, keys, node, self)
         self._tokens: dict[bytes, tuple[int, float]] = {}
         self._mod_revision = found.entries[-1].mod_revision if found.entries else 0
         self._barriers: list[int] = []
@@ -99,11 +98,11 @@ class EtcdLog:
 
     async def start(self) -> None:
         """Take this node's name over, and follow the log from where ``found`` ended."""
-        await self._writer.take_over()
+        await self.writer.take_over()
         self.fresh_ns = self._clock()
         self._tasks = [
             asyncio.create_task(self._guarded(part))
-            for part in (self._writer.run(), self._watch(), self._confirm())
+            for part in (self.writer.run(), self._watch(), self._confirm())
         ]
 
     async def stop(self) -> None:
@@ -111,8 +110,8 @@ class EtcdLog:
         if self._failure is None and self._tasks:
             try:
                 async with asyncio.timeout(2.0):
-                    await self._writer.drained()
-                    await self._writer.give_back()
+                    await self.writer.drained()
+                    await self.writer.give_back()
             except (TimeoutError, WaypostError) as error:
                 log.warning("left etcd in a hurry: %s", error)
         for task in self._tasks:
@@ -134,17 +133,17 @@ class EtcdLog:
     @property
     def is_busy(self) -> bool:
         """An entry is on its way: what comes now should pile up into the next."""
-        return self._writer.is_busy
+        return self.writer.is_busy
 
     @property
     def is_writable(self) -> bool:
         """Whether an append has a chance."""
-        return self._failure is None and not self.is_sealed and self._writer.is_reachable
+        return self._failure is None and not self.is_sealed and self.writer.is_reachable
 
     @property
     def transactions(self) -> tuple[int, float]:
         """How many entries were put, and the seconds that it took in all."""
-        return self._writer.transactions, self._writer.seconds
+        return self.writer.transactions, self.writer.seconds
 
     def append(
         self,
@@ -163,7 +162,7 @@ class EtcdLog:
         else:
             item = new_item(token, kind, payload, guard)
             self._tokens[item.ulid] = token, time.monotonic() + ANSWER_S
-            self._writer.put(item)
+            self.writer.put(item)
 
     def seal(self, payload: bytes, token: int) -> None:
         """Propose the Seal: the last entry of this epoch; ``payload`` names the next."""
@@ -194,9 +193,9 @@ class EtcdLog:
         while not self.is_sealed:
             start = self.position.revision + 1
             keys = self.keys
-            request = rpc.watch_request(keys.head, keys.log_end, start, _WATCH_ID, puts_only=True)
+            request = rpc.watch_request(keys.head, keys.log_end, start, puts_only=True)
             try:
-                async for answer in self.client.watch([request]):
+                async for answer in self.client.watch(request):
                     if self._took_seal(answer):
                         return
             except Compacted:
@@ -238,11 +237,11 @@ class EtcdLog:
         if found.snapshot is not None:
             # What became of our own entries below the snapshot is in it, but not their outcomes.
             self._forget_tokens(TimedOut("the change was overtaken: ask for the state"))
+            await self._follower.restored(self._index(found.snapshot.version), found.chunks)
             self.snapshot = found.snapshot
             self._mod_revision = found.snapshot.mod_revision
             self.position = Position(found.snapshot.version, found.snapshot.mod_revision)
             self.bytes_since_snapshot = self.entries_since_snapshot = 0
-            self._follower.restored(self._index(found.snapshot.version), found.chunks)
         for entry in found.entries:
             self._hand_over(entry)
         self.position = found.position
@@ -268,9 +267,9 @@ class EtcdLog:
                 failed = Unavailable(f"no majority of etcd confirmed the read: {error}")
                 for token in tokens:
                     self._follower.refused(token, failed)
-                self._writer.is_reachable = False
+                self.writer.is_reachable = False
                 continue
-            self._writer.is_reachable = True
+            self.writer.is_reachable = True
             if head.version < self.position.version:
                 raise CorruptData(
                     f"etcd: {self.keys.prefix}/head stands at version {head.version}, and this "

@@ -21,6 +21,9 @@ from waypost.node.etcd.layout import Keys
 
 log = logging.getLogger("waypost.etcd")
 
+Guard = tuple[bytes, int]
+"""A key, and the revision at which it was created."""
+
 LEASE_S: Final = 5
 RENEW_S: Final = 1.5
 _RETRY_S: Final = 0.5
@@ -43,11 +46,9 @@ class Members:
         self._lease = 0
         self._tasks: list[asyncio.Task[None]] = []
         self.alive: frozenset[str] = frozenset((node,))
-        self.since_ns = clock()
-        """Since when this node knows who lives, without a gap."""
         self.lost_ns: dict[str, int] = {}
         """When those that were seen alive were lost."""
-        self.guard: tuple[bytes, int] | None = None
+        self.guard: Guard | None = None
         """This node is the expirer: the key, and the revision at which it put it."""
 
     async def start(self) -> None:
@@ -100,23 +101,23 @@ class Members:
             [rpc.get(keys.alive, keys.alive_end), rpc.get(keys.expirer)]
         )
         living, expirer = answer.ranges
-        self.since_ns = self._clock()
-        self.lost_ns.clear()
-        self.alive = frozenset(self._name(kv.key) for kv in living.kvs)
+        now_alive = frozenset(self._name(kv.key) for kv in living.kvs)
+        for name in self.alive - now_alive:
+            self._note(name, is_lost=True)
+        for name in now_alive:
+            self._note(name, is_lost=False)
         if not expirer.kvs:
             await self._apply_for_expirer()
         elif expirer.one.value == _value(self._node, self._lease):
             self.guard = (keys.expirer, expirer.one.create_revision)  # its answer was lost
         start = answer.header.revision + 1
-        watches = [
-            rpc.watch_request(keys.alive, keys.alive_end, start, 1),
-            rpc.watch_request(keys.expirer, b"", start, 2),
-        ]
-        async for told in self._client.watch(watches):
+        # One range for both; what else lies in it is written before there are nodes.
+        request = rpc.watch_request(keys.alive, keys.expirer + b"\0", start)
+        async for told in self._client.watch(request):
             for event in told.events:
-                if event.kv.key != keys.expirer:
+                if event.kv.key.startswith(keys.alive):
                     self._note(self._name(event.kv.key), is_lost=event.is_delete)
-                elif event.is_delete:
+                elif event.kv.key == keys.expirer and event.is_delete:
                     await self._apply_for_expirer()
 
     def _note(self, name: str, *, is_lost: bool) -> None:

@@ -169,13 +169,11 @@ def txn(compares: list[bytes], success: list[bytes], failure: list[bytes]) -> by
     )
 
 
-def watch_request(
-    key: bytes, end: bytes, start_revision: int, watch_id: int, *, puts_only: bool = False
-) -> bytes:
-    """Watch [key, end) from a revision on, under an id of ours (etcd 3.4 and later)."""
+def watch_request(key: bytes, end: bytes, start_revision: int, *, puts_only: bool = False) -> bytes:
+    """Watch [key, end) from a revision on."""
     create = octets(1, key) + octets(2, end) + number(3, start_revision)
     create += chosen(5, 1) if puts_only else b""  # FilterType.NODELETE
-    return message(1, create + number(7, watch_id))
+    return message(1, create)
 
 
 def grant_request(ttl_s: int) -> bytes:

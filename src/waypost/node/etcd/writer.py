@@ -70,6 +70,7 @@ class Writer:
         self._version = 0
         self.is_reachable = True
         """Whether the last attempt was answered."""
+        self.write_s = WRITE_S
         self.transactions = 0
         self.seconds = 0.0
 
@@ -147,7 +148,7 @@ class Writer:
                 answer = await self._try(item)
             except TimedOut as error:
                 self.is_reachable = False
-                if loop.time() - began >= WRITE_S:
+                if loop.time() - began >= self.write_s:
                     self._waiting.not_put(item, _unknown(error.message))
                     return
                 is_first = False
