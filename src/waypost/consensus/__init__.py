@@ -7,6 +7,7 @@ smallest core that keeps the contract).  The payload of an entry is opaque here.
 from waypost.consensus.core import (
     FOREVER,
     KIND_BATCH,
+    KIND_NOOP,
     KIND_SEAL,
     NO_BALLOT,
     NO_SNAP,
@@ -31,6 +32,7 @@ from waypost.consensus.core import (
 __all__ = [
     "FOREVER",
     "KIND_BATCH",
+    "KIND_NOOP",
     "KIND_SEAL",
     "NO_BALLOT",
     "NO_SNAP",

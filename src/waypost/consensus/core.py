@@ -49,6 +49,7 @@ import msgspec
 
 from waypost.consensus.entry import (
     KIND_BATCH,
+    KIND_NOOP,
     KIND_SEAL,
     NO_BALLOT,
     Ballot,
@@ -63,6 +64,7 @@ from waypost.consensus.messages import CoreMessage
 __all__ = [
     "FOREVER",
     "KIND_BATCH",
+    "KIND_NOOP",
     "KIND_SEAL",
     "NO_BALLOT",
     "NO_SNAP",

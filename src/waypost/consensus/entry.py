@@ -6,7 +6,7 @@ A frame is a header of 48 bytes, the payload, and zeros up to a multiple of 8.  
          0     4  header_crc    CRC-32 of bytes 4 to 47
          4     4  payload_crc   CRC-32 of the payload and its padding
          8     4  length        of the payload, without the padding
-        12     1  kind          0 batch, 1 seal; 128 and above never leave the disk they are on
+        12     1  kind          0 batch, 1 seal, 2 no-op; 128 and above never leave their disk
         13     1  flags         0 in an entry
         14     2  reserved      0
         16     8  index
@@ -42,6 +42,8 @@ Nid = int
 
 KIND_BATCH = 0
 KIND_SEAL = 1
+KIND_NOOP = 2
+"""Says nothing: a leader's first entry, which commits what it found before it."""
 LOCAL_KINDS = 0x80
 """Kinds from here on are a node's own notes in its write-ahead log."""
 
@@ -92,6 +94,11 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     def chain(self) -> int:
         """The header's checksum, which the next entry repeats as its ``prev``."""
         return int.from_bytes(self.frame[:4], "little")
+
+    @property
+    def prev(self) -> int:
+        """The ``chain`` of the entry before."""
+        return int.from_bytes(self.frame[44:48], "little")
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

@@ -5,10 +5,12 @@
     Promise      the vote                             promise (1b), with what was accepted
     Append       AppendEntries, heartbeat             accept (2a), decide
     Ack          its reply                            accepted (2b)
-    Install      InstallSnapshot, without the bytes   the same
     Read/ReadAt  ReadIndex of a follower              the same
     Handoff      TimeoutNow                           the same
-    Hello        of a node whose disk is suspect: it must catch up before it votes
+    Hello        of a node whose disk is suspect: it must learn what it forgot before it votes
+    Repair       ask for entries that rotted
+
+The bytes of a snapshot go outside of the cores; who has it says so by its next ``Ack``.
 
 Positional MessagePack with integer tags: fields are only ever appended.  Which epoch a message
 belongs to is said by its ballot; ``waypost.replica`` never hands a core a message of another one.
@@ -16,7 +18,7 @@ belongs to is said by its ballot; ``waypost.replica`` never hands a core a messa
 
 import msgspec
 
-from waypost.consensus.entry import Ballot, Index, Ns
+from waypost.consensus.entry import NO_BALLOT, Ballot, Index, Ns
 
 
 class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -40,16 +42,15 @@ class Promise(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """The asked one if ``ok``; otherwise the highest promised, for the candidate to learn of."""
     pre: bool
     ok: bool
-    connected: bool
-    """The voter exchanged messages with a quorum within an election timeout."""
     accepted: Ballot
+    """As in ``Prepare``, of the voter's log."""
     last: Index
     first: Index = 0
     """Where ``suffix`` begins; 0 without one."""
     suffix: tuple[bytes, ...] = ()
     """Paxos: frames above the candidate's commit, if this log beats the candidate's."""
-    needs_snapshot: bool = False
-    """The suffix begins below this log: the candidate must fetch a snapshot and cannot lead."""
+    withheld: bool = False
+    """Paxos: there should be a suffix, but it begins below this log, is unreadable or too long."""
 
 
 class Append(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -79,74 +80,67 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Of the append if ``ok``; otherwise the highest promised, or its own with a hint."""
     ok: bool
     match: Index
-    """Everything up to here is durable at the sender and equals the leader's log."""
+    """Everything up to here is durable at the sender and equals the leader's log.  Paxos: 0 while
+    its log is not synchronised in this ballot."""
+    held: Index
+    """Everything up to here equals the leader's log, durable or not: where to send on from."""
     round: int
+    """Of the newest append; 0: the sender confirms nobody's leadership."""
     hint: Index = 0
     """Not ``ok``: the logs may be equal up to here; try from the entry after it."""
-    hint_ballot: Ballot = Ballot(0, 0, 0)
+    hint_ballot: Ballot = NO_BALLOT
     """Of the entry at ``hint``: the leader skips what it has in later ballots."""
     sent: Ns = 0
     """The sender's clock, for the leader to echo; no other clock is compared with it."""
 
 
-class Install(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
-    """A snapshot up to ``index`` is on its way, outside of the core."""
-
-    ballot: Ballot
-    index: Index
-
-
-class Installed(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
-    """The snapshot is durable at the sender, and so is everything up to ``index``."""
-
-    ballot: Ballot
-    index: Index
-
-
-class Read(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+class Read(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
     """A follower asks the leader for an index at which its reads are linearizable."""
 
     ballot: Ballot
     number: int
 
 
-class ReadAt(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
-    """The answer to ``Read``: index 0 is a refusal."""
+class ReadAt(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """The answer to ``Read``."""
 
     ballot: Ballot
     number: int
+    ok: bool
     index: Index
 
 
-class Handoff(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+class Handoff(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     """The leader asks the receiver to stand for election at once."""
 
     ballot: Ballot
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
-    """A member whose disk is suspect asks how far it must catch up before it may vote again."""
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    """A member whose disk is suspect asks every other one what it may have promised."""
 
     ballot: Ballot
     nonce: int
 
 
-class HelloAck(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
-    """The leader's answer: everything up to ``last``, and a commit at or above it."""
+class HelloAck(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+    """The answer: the highest ballot promised here; a leader's own, if one answers."""
 
     ballot: Ballot
     nonce: int
+    leads: bool
     last: Index
+    """Of a leader: to be held, and committed, before the asker votes again."""
 
 
-class Repair(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
+class Repair(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
     """Ask for entries that rotted at the sender, by index."""
 
     ballot: Ballot
     indexes: tuple[Index, ...]
 
 
-class Repaired(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+class Repaired(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
     """Frames that were asked for; the receiver checks their identity against its headers."""
 
     ballot: Ballot
@@ -158,8 +152,6 @@ CoreMessage = (
     | Promise
     | Append
     | Ack
-    | Install
-    | Installed
     | Read
     | ReadAt
     | Handoff
