@@ -17,7 +17,7 @@ from waypost.commands import (
 )
 from waypost.errors import TimedOut, Unavailable, WaypostError
 from waypost.model import Instance
-from waypost.replica.replica import Replica
+from waypost.replica.replica import BATCH_BYTES_MAX, Replica
 
 
 class Heard:
@@ -101,6 +101,23 @@ def test_those_who_wait_for_a_batch_that_failed_hear_why(error: WaypostError) ->
 
     assert heard.failures == [(5, error.code)]
     assert replica.waiting_commands == 0
+
+
+def test_what_is_too_much_for_one_entry_leaves_in_several() -> None:
+    replica, heard = Replica(Catalog()), Heard()
+    small, large = b"s" * 300_000, b"l" * (BATCH_BYTES_MAX + 1)
+    sizes: list[list[int]] = []
+    for ticket, part in enumerate((small, small, small, small, large, small)):
+        replica.offer(part, [], heard, ticket)
+
+    while replica.has_open_batch:
+        token, payload = replica.seal(0)
+        sizes.append([payload.count(b"s"), payload.count(b"l")])
+        replica.refused(token, Unavailable("no"))
+
+    assert sizes == [[900_000, 0], [300_000, 0], [0, BATCH_BYTES_MAX + 1], [300_000, 0]]
+    assert [ticket for ticket, _ in heard.failures] == list(range(6)), "in their order"
+    assert replica.waiting_bytes == 0
 
 
 @given(st.lists(st.sampled_from(["offer", "seal", "commit", "refuse"]), max_size=60))

@@ -9,12 +9,16 @@ Always true: every offered ticket gets exactly one ``answered`` or ``failed``; e
 in the order of their indexes, each once.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Final, Protocol
 
 from waypost.catalog.state import Applied, Catalog
 from waypost.commands import Command, LogBatch, Origin, Outcome, decode_batch, encode_batch
 from waypost.errors import WaypostError
+
+BATCH_BYTES_MAX: Final = 1 << 20
+"""Of one entry, unless a single write is larger: what piled up beyond it leaves with the next."""
 
 
 class Owner(Protocol):
@@ -32,6 +36,11 @@ class Owner(Protocol):
         ...
 
 
+Item = tuple[bytes, list[Command], Owner, int, Origin | None]
+"""One offered write: its part, what that decodes to, who hears of it, under which ticket, and from
+where it comes."""
+
+
 class Proposal:
     """One batch, open or on its way: parallel lists, one item per offered write."""
 
@@ -43,6 +52,30 @@ class Proposal:
         self.owners: list[Owner] = []
         self.tickets: list[int] = []
         self.origins: list[Origin | None] = []
+
+    def items(self) -> Iterator[Item]:
+        """Each write that was offered."""
+        return zip(self.parts, self.commands, self.owners, self.tickets, self.origins, strict=True)
+
+    def cut(self, size_max: int) -> "Proposal":
+        """Keep the first writes, as many as ``size_max`` bytes take and at least one; the rest."""
+        rest = Proposal()
+        count = max(1, sum(size <= size_max for size in accumulate(map(len, self.parts))))
+        if count == len(self.parts):
+            return rest
+        for name in self.__slots__:
+            items: list[object] = getattr(self, name)
+            setattr(rest, name, items[count:])
+            del items[count:]
+        return rest
+
+    def add(self, item: Item) -> None:
+        """Put one in."""
+        self.parts.append(item[0])
+        self.commands.append(item[1])
+        self.owners.append(item[2])
+        self.tickets.append(item[3])
+        self.origins.append(item[4])
 
 
 class Replica:
@@ -84,10 +117,13 @@ class Replica:
         self.waiting_bytes += len(part)
 
     def seal(self, stamp_ms: int) -> tuple[int, bytes]:
-        """Close the open batch: its token, and the payload of the log entry that it asks for."""
+        """Close the open batch: its token, and the payload of the log entry that it asks for.
+
+        Of a very large one a part stays open.
+        """
         batch = self._open
         assert batch.parts, "nothing to seal"
-        self._open = Proposal()
+        self._open = batch.cut(BATCH_BYTES_MAX)
         self._last_token += 1
         origins = batch.origins if any(batch.origins) else []
         self._sealed[self._last_token] = (batch, LogBatch(stamp_ms, batch.commands, origins))
@@ -111,6 +147,18 @@ class Replica:
         ):
             owner.answered(ticket, revision, outcomes)
         return applied
+
+    def take_back(self, token: int) -> Proposal:
+        """Give back the batch ``token``, which is certainly not in the log: nobody is told."""
+        proposal, _ = self._sealed.pop(token)
+        self._settle(proposal)
+        return proposal
+
+    def take_open(self) -> Proposal:
+        """Give back what waits and was not sealed yet."""
+        proposal, self._open = self._open, Proposal()
+        self._settle(proposal)
+        return proposal
 
     def refused(self, token: int, error: WaypostError) -> None:
         """Tell those who wait for the batch ``token`` that it failed."""
