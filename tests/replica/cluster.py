@@ -310,6 +310,7 @@ class Cluster:
         for nid in nids:
             self.nodes[nid].member.found(self.now, epoch)
             self.nodes[nid].drain()
+            self.nodes[nid].sync()
 
     def append(self, nid: Nid, payload: bytes = b"x") -> Token:
         token = self.token()

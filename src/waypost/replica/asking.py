@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from waypost.consensus.core import FOREVER, Nid, Ns
 
 
+STALE_AFTER_ELECTIONS = 4
+
+
 class Asking:
     """One node's question, going round among those who may know."""
 
@@ -59,6 +62,10 @@ class Asking:
         self._sent = now
         self.deadline = now + self._election
         return self.target
+
+    def is_fresh(self, age: Ns) -> bool:
+        """Whether an answer of this age is as good as any: its sender hears of what happens."""
+        return 0 <= age <= STALE_AFTER_ELECTIONS * self._election
 
     def is_answer(self, src: Nid, echo: Ns) -> bool:
         """Whether this is the answer to the question that is under way."""

@@ -75,7 +75,7 @@ class Feeding:
             can_take = is_behind and asker.commit >= compacted and not asker.is_answered
             if can_take or now >= asker.due:
                 asker.is_answered = True
-                asker.due = now + self._heartbeat
+                asker.due = FOREVER  # until it asks again
                 told.append((nid, asker))
         return told, snapshots
 
@@ -84,8 +84,9 @@ class Feeding:
         asker = self.askers.get(nid)
         if asker is None or not asker.snapshot:
             return False
-        if not ok:
-            asker.snapshot = 0  # it will ask again
+        if ok:
+            asker.commit = max(asker.commit, asker.snapshot)
+        asker.snapshot = 0  # if it lost what arrived, it will ask again
         return True
 
 

@@ -440,13 +440,13 @@ class Member:
         """A snapshot from a peer is complete, verified and durable here; it came with its epoch."""
         self._see(now)
         self._learn(epoch, is_released=snap.index >= epoch.first)
+        if snap.index <= self._commit:
+            return  # it came too late to be of use
         if self._core is not None:
             self._core.snapshot_staged(now, src, self._core.status.ballot, snap)
             return
         held = self._held
         assert held is not None
-        if snap.index <= held.commit:
-            return
         cut = held.install(snap)
         self._snap = snap
         self._commit = held.commit
@@ -875,6 +875,7 @@ class Member:
             return
         if message.released and message.number == newest.number:
             self._release(message.number)
+        before = held.commit
         self._take(message)
         if self._core is not None:
             return
@@ -885,7 +886,10 @@ class Member:
         if message.age >= 0 and held.commit >= message.commit:
             asking.fresh = max(asking.fresh, message.echo - message.age)
         if asking.is_answer(src, message.echo):
-            self._fetch(asking.again(self._now))
+            is_of_use = held.commit > before or (self._next is None and asking.is_fresh(message.age))
+            self._fetch(
+                asking.again(self._now) if is_of_use else asking.next_target(self._now)
+            )
 
     def _take(self, message: Fetched) -> None:
         """Take committed entries over; where an epoch ends among them, go on in the next one."""
