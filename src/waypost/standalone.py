@@ -12,9 +12,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from waypost.node.bootstrap import NodeConfig, open_node
 from waypost.node.registry import Registry
-from waypost.servers.native.server import NativeServer
+from waypost.servers.native.server import NativeServer, listen
 
 if TYPE_CHECKING:
     from waypost.servers.http.server import HttpServer
@@ -53,12 +55,27 @@ class Standalone:
         """Where the HTTP door listens, as ``host:port``; empty without one."""
 
     async def start(self) -> None:
-        """Recover the data, then open the doors.  Raises ``OSError`` for a port that is taken."""
-        self.node = await open_node(self._config, clock=self._clock, on_fatal=self._on_fatal)
+        """Recover the data, then open the doors.  Raises ``OSError`` for a port that is taken.
+
+        A node that has no cluster yet returns from here when it has found it.
+        """
+        listener = listen(self._host, self._native_port)
+        try:
+            self.native_address = _shown(listener.getsockname()[:2])
+            config = self._config
+            if not config.address:
+                config = msgspec.structs.replace(config, address=self.native_address)
+            self.node = await open_node(
+                config, listener=listener, clock=self._clock, on_fatal=self._on_fatal
+            )
+        except BaseException:
+            listener.close()
+            raise
         self.registry = Registry(self.node)
         try:
             self.native = NativeServer(self.node, self.registry, self._host, self._native_port)
-            self.native_address = _shown(await self.native.start())
+            await self.native.start(listener)
+            self.node.on_move = self.native.move_clients
             if self._http_port is not None:
                 await self.open_http(self._http_port)
         except BaseException:
@@ -73,7 +90,8 @@ class Standalone:
         self.http_address = _shown(await self._http.start())
 
     async def stop(self) -> None:
-        """Close the doors, tell the clients to move, and let go of the data."""
+        """Let another node lead, close the doors, tell the clients to move, let go of the data."""
+        await self.node.hand_over()
         if self._http is not None:
             await self._http.stop()
             self._http = None

@@ -40,6 +40,7 @@ SEEN: Final = 9
 DRAIN: Final = 10
 VERIFY: Final = 11
 STATUS: Final = 12
+CLUSTER: Final = 13
 
 # Either side.
 PING: Final = 16
@@ -58,6 +59,8 @@ VERIFIED: Final = 40
 STATE: Final = 41
 GOING: Final = 42
 FAULT: Final = 43
+MOVED: Final = 44
+CLUSTER_STATE: Final = 45
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 """The largest frame that a node takes from a client."""
@@ -67,6 +70,7 @@ RECORDS_PER_SNAPSHOT_MAX: Final = 1_000
 COMMANDS_PER_WRITE_MAX: Final = 4096
 WATCHES_PER_CONNECTION_MAX: Final = 10_000
 SESSION_CHARS_MAX: Final = 64
+CLIENT_CHARS_MAX: Final = 64
 DRAIN_MS_MAX: Final = 600_000
 PING_MS: Final = 1_000
 """How often a client lets its node hear from it, at least."""
@@ -82,6 +86,10 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     agent: str = ""
     """What the client is, for people who look at ``waypost status``."""
+    client: str = ""
+    """Made up at random by each client process, and the same on all its connections: with it, the
+    id of a WRITE tells it from all other writes of this client, and it is carried out once however
+    often it comes."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -96,10 +104,14 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How often a client should let the node hear from it, at least, and so hear from the node."""
     deadline_ms: int
     """A side that has heard nothing for so long closes the connection."""
+    members: tuple[str, ...] = ()
+    """The native addresses of all nodes of this registry; empty if it is the only one."""
+    leader: str = ""
+    """The name of the node that leads, as far as this one knows; empty if none does."""
 
 
 class AttachSession(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Open a session on this connection, or move it here.  Answered by ``Outcomes``."""
+    """Open a session on this connection, or move it here.  Answered by ``Attached``."""
 
     session: str
     ttl_ms: int
@@ -109,13 +121,30 @@ class AttachSession(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What became of a write, an attach or a detach, in the order of its commands.
+    """What became of a write or a detach, in the order of its commands.
 
     An outcome is the number that the command yields, or why it was refused.
     """
 
     revision: Revision
     outcomes: list[Outcome]
+
+
+class Holding(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One instance that a session keeps alive."""
+
+    service: ServiceName
+    id: InstanceId
+    incarnation: int
+
+
+class Attached(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The answer to an attach: ``Outcomes``, and what the session holds."""
+
+    revision: Revision
+    outcomes: list[Outcome]
+    holds: list[Holding] | None = None
+    """As of ``revision`` or later; None if the node does not say."""
 
 
 class Resolve(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -241,6 +270,60 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     watchers: int
     members: list[str]
     data_dir: str = ""
+    released: bool = True
+    """Whether a majority of the members holds all that came before their epoch."""
+    age_ms: int = 0
+    """How much older than the leader's state this node's may be."""
+
+
+ClusterVerb = Literal["status", "add", "remove", "replace", "transfer", "switch"]
+
+
+class ClusterAsk(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Ask about the members, or for other ones.  Answered by ``ClusterState``, when it is so."""
+
+    verb: ClusterVerb
+    name: str = ""
+    """The node that is added, removed, replaced, or to lead."""
+    other: str = ""
+    """Who replaces it."""
+    engine: str = ""
+    """What to switch to."""
+    settings: dict[str, str] = {}
+    """What that engine needs to know."""
+
+
+class MemberView(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One node of the cluster, as the one that was asked sees it."""
+
+    name: str
+    nid: int
+    """The node id: drawn with the data directory."""
+    address: str
+    role: str
+    """``leader``, ``follower``, ``learner``, or ``away`` if it is not heard."""
+    votes: bool
+    held: int
+    """It is known to hold the log up to here; only a leader knows of the others."""
+    heard_ms: int
+    """How long ago it was last heard; 0 for the node itself, -1 for never."""
+
+
+class ClusterState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The members, and where they stand: the answer to ``ClusterAsk``."""
+
+    node: str
+    """Who says so."""
+    cluster: str
+    engine: str
+    epoch: int
+    released: bool
+    leader: str
+    """Its name; empty if none is known."""
+    last: int
+    """Index of the last entry of the log."""
+    commit: int
+    members: list[MemberView]
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -260,6 +343,7 @@ decode_attach = msgspec.msgpack.Decoder(AttachSession).decode
 decode_text = msgspec.msgpack.Decoder(str).decode
 decode_number = msgspec.msgpack.Decoder(int).decode
 decode_outcomes = msgspec.msgpack.Decoder(Outcomes).decode
+decode_attached = msgspec.msgpack.Decoder(Attached).decode
 decode_resolve = msgspec.msgpack.Decoder(Resolve).decode
 decode_resolved = msgspec.msgpack.Decoder(Resolved).decode
 decode_services = msgspec.msgpack.Decoder(Services).decode
@@ -271,6 +355,8 @@ decode_drained = msgspec.msgpack.Decoder(Drained).decode
 decode_verify = msgspec.msgpack.Decoder(Verify).decode
 decode_verified = msgspec.msgpack.Decoder(Verified).decode
 decode_status = msgspec.msgpack.Decoder(NodeStatus).decode
+decode_cluster_ask = msgspec.msgpack.Decoder(ClusterAsk).decode
+decode_cluster_state = msgspec.msgpack.Decoder(ClusterState).decode
 decode_fault = msgspec.msgpack.Decoder(Fault).decode
 
 

@@ -9,7 +9,7 @@ import pytest
 from waypost.errors import ReadOnly, TimedOut, WaypostError
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig, open_node
-from waypost.node.engine import CoreEngine
+from waypost.node.engine import MemberEngine
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.storage.simdisk import SimDisk
@@ -41,8 +41,8 @@ class World:
         return {r.instance.id: r.instance.version for r in answer.records}
 
     @property
-    def engine(self) -> CoreEngine:
-        assert isinstance(self.node.engine, CoreEngine)
+    def engine(self) -> MemberEngine:
+        assert isinstance(self.node.engine, MemberEngine)
         return self.node.engine
 
 

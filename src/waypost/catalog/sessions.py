@@ -85,6 +85,15 @@ class Sessions:
         del self._by_node[session.node][number][session.id]
         self._count -= 1
 
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that answer for sessions, or did."""
+        return list(self._by_node)
+
+    def count_of(self, node: str) -> int:
+        """Count the sessions for which a node answers."""
+        return sum(map(len, self._by_node.get(node, ())))
+
     def of_node(self, node: str) -> Iterator[Session]:
         """Go through the sessions for which a node answers.
 

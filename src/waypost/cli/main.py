@@ -22,8 +22,10 @@ COMMANDS: Final = {
     "deregister": "waypost.cli.departures:deregister",
     "drain": "waypost.cli.departures:drain",
     "status": "waypost.cli.status:status",
+    "snapshot": "waypost.cli.snapshot:snapshot",
     "demo": "waypost.cli.demo:demo",
     "bench": "waypost.cli.bench:bench",
+    "simulate": "waypost.cli.simulate:simulate",
 }
 """In the order in which a newcomer needs them."""
 

@@ -73,6 +73,32 @@ _GC_OLD: Final = 1_000
     help="Listen beyond this machine although nobody has to prove who he is.",
 )
 @click.option(
+    "--cluster",
+    "line",
+    metavar="A=H:P,B=H:P,C=H:P",
+    help="Found a cluster with these machines; --name says which of them this is.",
+)
+@click.option(
+    "--join",
+    "seeds",
+    metavar="H:P[,H:P]",
+    help="Join the cluster of the node there; a node of its own becomes a cluster by it.",
+)
+@click.option("--learner", is_flag=True, help="With --join: follow, without a vote.")
+@click.option(
+    "--engine",
+    type=click.Choice(["raft", "paxos"]),
+    default="raft",
+    show_default=True,
+    help="How the cluster that --cluster founds agrees.",
+)
+@click.option(
+    "--advertise",
+    default="",
+    metavar="H:P",
+    help="Where the other nodes and the clients reach this one, if not where it listens.",
+)
+@click.option(
     "--accept-data-loss",
     is_flag=True,
     help="Start from a damaged log, without what cannot be read.",
@@ -87,6 +113,11 @@ def serve(
     native_port: int,
     http_port: int,
     insecure: bool,
+    line: str | None,
+    seeds: str | None,
+    learner: bool,
+    engine: str,
+    advertise: str,
     accept_data_loss: bool,
     verbose: int,
     quiet: int,
@@ -106,12 +137,33 @@ def serve(
     if accept_data_loss and not data_dir:
         raise click.UsageError("--accept-data-loss is about a --data-dir: name it")
     _refuse_exposure(host, insecure)
+    machines = _machines(line, name)
+    if machines:
+        own_host, own_port = _address(machines[name], "--cluster")
+        advertise = advertise or machines[name]
+        if not _is_given("native_port"):
+            native_port = own_port
+        if not _is_given("host") and _is_loopback(own_host):
+            host = own_host
+    if (line or seeds) and not data_dir:
+        raise click.UsageError("a member of a cluster keeps its promises on disk: add --data-dir")
+    if line and seeds:
+        raise click.UsageError("--cluster founds a cluster, --join enters one: leave one out")
     from waypost.cli.serve_log import log_to_stderr
     from waypost.node.bootstrap import NodeConfig
     from waypost.standalone import Standalone, new_event_loop
 
     log_to_stderr(verbose - quiet)
-    config = NodeConfig(name=name, data_dir=data_dir or "", accept_data_loss=accept_data_loss)
+    config = NodeConfig(
+        name=name,
+        data_dir=data_dir or "",
+        accept_data_loss=accept_data_loss,
+        address=_advertised(advertise, host, native_port),
+        line=machines,
+        seeds=tuple(seeds.split(",")) if seeds else (),
+        follows_only=learner,
+        engine=engine,
+    )
     standalone = Standalone(
         config, host=host, native_port=native_port, http_port=http_port, on_fatal=_die
     )
@@ -166,6 +218,7 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
             "node": status.node,
             "engine": status.engine,
             "durable": status.durable,
+            "cluster": status.cluster,
             "data_dir": data_dir,
             "pid": os.getpid(),
         }
@@ -189,6 +242,48 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
         "\nCtrl-C stops it.",
         flush=True,
     )
+
+
+def _is_given(option: str) -> bool:
+    """Whether the command line names it: a default gives way to what ``--cluster`` says."""
+    context = click.get_current_context()
+    return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
+
+
+def _machines(line: str | None, name: str) -> dict[str, str]:
+    """Read ``a=H:P,b=H:P``."""
+    machines: dict[str, str] = {}
+    for item in (line or "").split(",") if line else ():
+        who, _, address = item.strip().partition("=")
+        _address(address, "--cluster")
+        if who in machines:
+            raise click.UsageError(f"--cluster names {who!r} twice")
+        machines[who] = address
+    if machines and name not in machines:
+        raise click.UsageError(
+            f"--cluster does not name this node: --name is {name!r}, and it names "
+            f"{', '.join(machines)}"
+        )
+    return machines
+
+
+def _address(address: str, option: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise click.UsageError(
+            f"{option}: {address!r} is not an address: give host and port, as in 10.0.0.1:8300"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _advertised(advertise: str, host: str, port: int) -> str:
+    """Where others reach this node; empty for where it turns out to listen."""
+    if advertise:
+        _address(advertise, "--advertise")
+        return advertise
+    if host in ("0.0.0.0", "::"):
+        return f"{socket.gethostname()}:{port}" if port else ""
+    return ""
 
 
 def _refuse_exposure(host: str, insecure: bool) -> None:

@@ -25,6 +25,7 @@ from waypost.client.addresses import Address
 from waypost.client.answers import Answer, ServiceList
 from waypost.client.asking import Asking
 from waypost.client.connection import Connection
+from waypost.client.identity import Identity
 from waypost.client.lastknown import LastKnown
 from waypost.client.link import Link
 from waypost.client.provider import Registrar, Registration
@@ -32,7 +33,8 @@ from waypost.client.registering import Registering
 from waypost.client.registrations import Wish, error_of
 from waypost.client.service import Service
 from waypost.client.watching import Watch, Watching
-from waypost.commands import Deregister, Refused
+from waypost.client.writing import Writing, Written
+from waypost.commands import ClientCommand, Deregister, Refused
 from waypost.errors import Invalid, Unavailable, WaypostError
 from waypost.model import (
     GRACE_MS_DEFAULT,
@@ -76,11 +78,21 @@ class Registry:
         name = ",".join(sorted(map(str, addresses)))
         self._last_known = LastKnown(cache_dir, name)
         self._watching = Watching(self._last_known)
+        identity = Identity()
+        self._writing = Writing(identity, draw=random.random)
         self._registrar = Registrar(
-            secrets.token_urlsafe(16), draw=random.random, on_written=self._saw
+            secrets.token_urlsafe(16), self._writing, draw=random.random, on_written=self._saw
         )
-        self._link = Link(addresses, self, connect_timeout_s=connect_timeout, draw=random.random)
+        self._writing.on_unattached = self._registrar.unattached
+        self._link = Link(
+            addresses,
+            self,
+            connect_timeout_s=connect_timeout,
+            draw=random.random,
+            identity=identity,
+        )
         self._watching.link = self._registrar.link = self._link
+        self._writing.again.link = self._registrar.again.link = self._link
         self._asking = Asking(self._link, draw=random.random, timeout_s=timeout)
         self._is_closing = False
 
@@ -158,7 +170,8 @@ class Registry:
         if wish is not None:
             await self._registration(wish).deregister()
         else:
-            written = await self._asking.write(Deregister(service, id))
+            self._asking.check_open()
+            written = await self._write(Deregister(service, id))
             self._saw(written.revision)
             if isinstance(written.outcome, Refused):
                 raise error_of(written.outcome)
@@ -291,6 +304,7 @@ class Registry:
             await self._registrar.close()
         finally:
             self._asking.close()
+            self._writing.close()
             self._watching.close()
             await self._link.close()
             await self._last_known.close()
@@ -313,15 +327,28 @@ class Registry:
         if connection.welcome.cluster != self._cluster:
             self._cluster = connection.welcome.cluster
             self._seen = 0
+        self._writing.connected(connection)
         self._registrar.connected(connection)
         self._watching.connected(connection)
 
     def disconnected(self) -> None:
         """There is no connection."""
+        self._writing.disconnected()
         self._registrar.disconnected()
         self._watching.disconnected()
 
     # What the verbs are made of
+
+    async def _write(self, command: ClientCommand) -> Written:
+        """Have a command carried out once, or raise why it was not."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._link.connected()
+        except TimeoutError:
+            raise self._link.unavailable() from None
+        return await self._writing.write(command, deadline - loop.time())
 
     async def _begin(self, registering: Registering) -> Registration:
         instance = await registering.completed(self._link, self._timeout_s)

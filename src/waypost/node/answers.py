@@ -28,6 +28,13 @@ class Answers:
         self._json: dict[str, bytes] = {}
         self._summaries: dict[str, ServiceSummary] = {}
 
+    def replace(self, catalog: Catalog) -> None:
+        """Everything changed."""
+        self._catalog = catalog
+        self._native.clear()
+        self._json.clear()
+        self._summaries.clear()
+
     def forget(self, services: Iterable[str]) -> None:
         """These services changed."""
         for service in services:

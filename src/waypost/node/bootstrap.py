@@ -1,12 +1,14 @@
 """Builds a node: the one place that chooses a consensus core and opens a data directory.
 
-What a data directory holds is decided by it alone: its identity (cluster and node) is written once,
-when it is made, and a node with another name is refused rather than mixed in.
+What a data directory holds is decided by it alone: its identity (cluster, node id and name) is
+written once, and a node with another name is refused rather than mixed in.  A directory that has no
+cluster yet finds or founds one (``genesis``) before anything else is written into it.
 """
 
 import logging
-import re
+import random
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -15,20 +17,35 @@ import msgspec
 
 from waypost.catalog.snapshots import load
 from waypost.catalog.state import Catalog
-from waypost.consensus.core import Boot
+from waypost.consensus.core import Boot, Core
+from waypost.consensus.epoch import Epoch, Peer
+from waypost.consensus.raft import RaftCore
+from waypost.consensus.replicated import ReplicatedCore
+from waypost.consensus.settings import LAN, Settings
 from waypost.consensus.solo import SoloCore
-from waypost.errors import CorruptData, Invalid
-from waypost.node.engine import CoreEngine, Storage
+from waypost.errors import Invalid
+from waypost.node.cluster import Cluster
+from waypost.node.engine import MemberEngine, MemberTime, Storage
+from waypost.node.genesis import Belonging, Machine, belong
+from waypost.node.identity import (
+    SOLO_NID,
+    Identity,
+    check_node_name,
+    draw_nid,
+    read_identity,
+    write_identity,
+)
 from waypost.node.node import Node
+from waypost.replica.member import Member
 from waypost.storage.disk import Disk, RealDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal
+from waypost.transport.peer_frames import PEER_VERSION, PeerHello
 
 log = logging.getLogger("waypost.node")
 
-SOLO_NID: Final = 1
-_IDENTITY: Final = "identity.json"
-_NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+ALONE: Final = "local"
+REPLICATED: Final[dict[str, type[ReplicatedCore]]] = {"raft": RaftCore}
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,121 +56,270 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where its log and snapshots are; empty keeps everything in memory."""
     accept_data_loss: bool = False
     """Start from a damaged log, without what cannot be read."""
+    address: str = ""
+    """Where others reach its native port; empty for a node that nobody joins."""
+    line: dict[str, str] = {}
+    """The machines that found a cluster together, by name, with their addresses: ``--cluster``."""
+    seeds: tuple[str, ...] = ()
+    """Nodes of the cluster to join: ``--join``."""
+    follows_only: bool = False
+    """Join without a vote: a learner, until ``waypost cluster add``."""
+    engine: str = "raft"
+    """Of a cluster that is founded now."""
+    settings: Settings = LAN
 
 
 async def open_node(
     config: NodeConfig,
     *,
     disk: Disk | None = None,
+    listener: socket.socket | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
     on_fatal: Callable[[BaseException], None],
 ) -> Node:
-    """Recover what the data directory holds, and lead it.
+    """Recover what the data directory holds, and take part in its cluster.
 
     ``disk`` stands for the data directory where it is given: a simulated one, in a test.
+    ``listener`` is the native port, on which a cluster is found before the doors open.
 
-    Raises ``CorruptData`` for damage that a single node cannot repair, ``Invalid`` for a
-    configuration that cannot be.
+    Raises ``CorruptData`` for damage that this node cannot repair, ``Invalid`` for a configuration
+    that cannot be.
     """
-    if not _NODE_NAME.fullmatch(config.name):
-        raise Invalid(
-            f"name: {config.name!r} is not a node name: use 1 to 63 lower-case letters, digits and "
-            "inner hyphens",
-            field="name",
-        )
-    storage: Storage | None = None
-    boot = Boot()
-    catalog = Catalog()
-    cluster = secrets.token_hex(8)
-    if disk is not None:
-        storage, boot, catalog, cluster = _open_data(config, disk, lambda: None)
-    elif config.data_dir:
+    _check(config)
+    shut: Callable[[], None] = _nothing
+    if disk is None and config.data_dir:
         real = RealDisk(config.data_dir)
-        storage, boot, catalog, cluster = _open_data(config, real, real.shut)
-    node = Node(config.name, cluster, catalog, data_dir=config.data_dir, clock=clock)
-    engine = CoreEngine(
-        "local",
-        SoloCore(SOLO_NID, boot),
-        node=config.name,
-        storage=storage,
-        sink=node,
-        on_fatal=on_fatal,
-        clock=clock,
+        disk, shut = real, real.shut
+    if disk is None:
+        return _node_in_memory(config, clock, on_fatal)
+    try:
+        identity = await _identity(config, disk, listener)
+        return _open(config, identity, disk, shut, clock, on_fatal)
+    except BaseException:
+        shut()
+        raise
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _check(config: NodeConfig) -> None:
+    for name in (config.name, *config.line):
+        check_node_name(name)
+    if config.line and config.name not in config.line:
+        raise Invalid(
+            f"cluster: {config.name!r} is not among {', '.join(config.line)}: name this node too",
+            field="cluster",
+        )
+    if (config.line or config.seeds) and not config.data_dir:
+        raise Invalid(
+            "data directory: a member of a cluster keeps its promises on disk: name a directory",
+            field="data directory",
+        )
+
+
+def make_core(
+    me: int, epoch: Epoch, boot: Boot, *, may_lead_first: bool, now: int, settings: Settings
+) -> Core:
+    """Make the core that an epoch asks for."""
+    if epoch.engine == ALONE:
+        return SoloCore(me, boot)
+    kind = REPLICATED.get(epoch.engine)
+    if kind is None:
+        raise Invalid(
+            f"engine: {epoch.engine!r} of epoch {epoch.number} is not known to this version: "
+            "upgrade this node",
+            field="engine",
+        )
+    return kind(
+        me,
+        epoch,
+        boot,
+        now=now,
+        may_lead_first=may_lead_first,
+        settings=settings,
+        draw=random.random,
     )
-    engine.replay(catalog.revision)
+
+
+def _node_in_memory(
+    config: NodeConfig, clock: Callable[[], int], on_fatal: Callable[[BaseException], None]
+) -> Node:
+    cluster = secrets.token_hex(8)
+    node = Node(config.name, cluster, Catalog(), clock=clock)
+    boot = Boot(epoch=_alone(int(cluster, 16), SOLO_NID, config.name))
+    engine = _engine(config, boot, SOLO_NID, int(cluster, 16), 0, None, node, clock, on_fatal)
     node.start(engine)
     return node
 
 
-def _open_data(
-    config: NodeConfig, disk: Disk, shut: Callable[[], None]
-) -> tuple[Storage, Boot, Catalog, str]:
-    try:
-        identity = _identity(disk, config)
-        cluster = int(identity.cluster, 16)
-        snapshots = SnapshotStore(disk, cluster=cluster, node=SOLO_NID)
-        newest = snapshots.newest()
-        snap, catalog = (None, Catalog()) if newest is None else (newest.snap, load(newest.chunks))
-        wal, boot = Wal.open(
-            disk,
-            cluster=cluster,
-            node=SOLO_NID,
-            snap=snap,
-            accept_data_loss=config.accept_data_loss,
-        )
-    except BaseException:
-        shut()
-        raise
+def _open(
+    config: NodeConfig,
+    identity: Identity,
+    disk: Disk,
+    shut: Callable[[], None],
+    clock: Callable[[], int],
+    on_fatal: Callable[[BaseException], None],
+) -> Node:
+    me, lineage = identity.nid, int(identity.cluster, 16)
+    snapshots = SnapshotStore(disk, cluster=lineage, node=me)
+    newest = snapshots.newest()
+    catalog = Catalog() if newest is None else load(newest.chunks)
+    wal, boot = Wal.open(
+        disk,
+        cluster=lineage,
+        node=me,
+        snap=None if newest is None else newest.snap,
+        snap_epoch=None if newest is None else newest.epoch,
+        has_peers=identity.has_peers,
+        accept_data_loss=config.accept_data_loss,
+    )
     for note in (*snapshots.notes, *wal.notes):
         log.warning("recovery: %s", note)
-    return Storage(wal, snapshots, shut), boot, catalog, identity.cluster
-
-
-def _identity(disk: Disk, config: NodeConfig) -> "_Identity":
-    """Whose data this directory holds; written when it is made, and never changed."""
-    if _IDENTITY not in disk.names():
-        identity = _Identity(format=1, cluster=secrets.token_hex(8), node=config.name)
-        _write_file(disk, _IDENTITY, msgspec.json.encode(identity))
-        return identity
-    file = disk.open(_IDENTITY)
+    storage = Storage(wal, snapshots, shut)
     try:
-        identity = msgspec.json.decode(disk.read(file, 0, 65_536), type=_Identity)
-        int(identity.cluster, 16)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise CorruptData(
-            f"{config.data_dir}/{_IDENTITY} cannot be read ({error}): restore it from a backup, or "
-            'write {"format": 1, "cluster": "<16 hex digits>", "node": "<name>"} with the cluster '
-            "that the log's segments name"
-        ) from None
-    finally:
-        disk.close(file)
-    if identity.format != 1:
-        raise CorruptData(
-            f"{config.data_dir} was written by a newer version (format {identity.format}): "
-            "upgrade waypost to open it"
+        boot = _with_epoch(boot, identity)
+        _note_peers(disk, identity, boot)
+        node = Node(config.name, identity.cluster, catalog, data_dir=config.data_dir, clock=clock)
+        applied = boot.snap.index
+        engine = _engine(config, boot, me, lineage, applied, storage, node, clock, on_fatal)
+    except BaseException:
+        storage.close()
+        raise
+    epoch = boot.epoch or boot.left
+    lineage = lineage if epoch is None else epoch.lineage
+    hello = PeerHello(
+        PEER_VERSION,
+        identity.cluster,
+        lineage,
+        me,
+        config.name,
+        secrets.randbits(63),
+        config.address,
+    )
+    cluster = Cluster(hello, node, engine, snapshots, clock=clock, draw=random.random)
+    if epoch is None and identity.epoch is not None:
+        engine.found(identity.epoch)
+    node.start(engine)
+    if (config.line or config.seeds) and not config.follows_only:
+        cluster.join()
+    return node
+
+
+def _engine(
+    config: NodeConfig,
+    boot: Boot,
+    me: int,
+    lineage: int,
+    applied: int,
+    storage: Storage | None,
+    node: Node,
+    clock: Callable[[], int],
+    on_fatal: Callable[[BaseException], None],
+) -> MemberEngine:
+    settings = config.settings
+    moment = MemberTime(clock)
+
+    def make(epoch: Epoch, boot: Boot, may_lead_first: bool) -> Core:
+        return make_core(
+            me, epoch, boot, may_lead_first=may_lead_first, now=moment.now, settings=settings
         )
+
+    epoch = boot.epoch or boot.left
+    member = Member(
+        me,
+        boot,
+        lineage=lineage if epoch is None else epoch.lineage,
+        applied=applied,
+        now=moment.now,
+        make_core=make,
+        draw=random.random,
+        settings=settings,
+    )
+    return MemberEngine(
+        member,
+        me=me,
+        name=config.name,
+        applied=applied,
+        storage=storage,
+        sink=node,
+        on_fatal=on_fatal,
+        time_of_member=moment,
+    )
+
+
+# Who this is
+
+
+async def _identity(config: NodeConfig, disk: Disk, listener: socket.socket | None) -> Identity:
+    """Whose data this directory holds; made when there is none, and never changed."""
+    identity = read_identity(disk, config.data_dir)
+    if identity is None:
+        nid = draw_nid()
+        if config.line or config.seeds:
+            identity = Identity(cluster="", node=config.name, nid=nid, has_peers=True)
+        else:
+            cluster = secrets.token_hex(8)
+            epoch = _alone(int(cluster, 16), nid, config.name)
+            identity = Identity(cluster=cluster, node=config.name, nid=nid, epoch=epoch)
+        write_identity(disk, identity)
     if identity.node != config.name:
         raise Invalid(
             f"name: {config.data_dir} belongs to node {identity.node!r}, not {config.name!r}: "
             f"start it with --name {identity.node}, or give this node a directory of its own",
             field="name",
         )
+    if not identity.cluster:
+        identity = await _find_cluster(config, disk, identity, listener)
     return identity
 
 
-def _write_file(disk: Disk, name: str, content: bytes) -> None:
-    temporary = f"{name}.tmp"
-    if temporary in disk.names():
-        disk.unlink(temporary)  # of a start that was interrupted
-    file = disk.create(temporary, 0)
-    disk.write(file, [content], 0)
-    disk.sync(file)
-    disk.close(file)
-    disk.rename(temporary, name)
-    disk.sync_names()
+async def _find_cluster(
+    config: NodeConfig, disk: Disk, identity: Identity, listener: socket.socket | None
+) -> Identity:
+    if listener is None or not (config.line or config.seeds):
+        raise Invalid(
+            f"cluster: {config.data_dir} was made for a cluster, and has not found it yet: start "
+            "it with --cluster or --join",
+            field="cluster",
+        )
+    found = identity
+
+    def commit(belonging: Belonging) -> None:
+        nonlocal found
+        found = msgspec.structs.replace(identity, cluster=belonging.cluster, epoch=belonging.epoch)
+        write_identity(disk, found)
+
+    machine = Machine(
+        name=config.name,
+        nid=identity.nid,
+        address=config.address,
+        line=config.line,
+        seeds=config.seeds,
+        engine=config.engine if len(config.line) > 1 else ALONE,
+    )
+    await belong(machine, listener, commit)
+    return found
 
 
-class _Identity(msgspec.Struct, frozen=True):
-    format: int
-    cluster: str
-    node: str
+def _alone(lineage: int, nid: int, name: str) -> Epoch:
+    """The first epoch of a node of its own."""
+    return Epoch(lineage, 1, ALONE, {nid: Peer(name, "")}, 1, nid)
+
+
+def _with_epoch(boot: Boot, identity: Identity) -> Boot:
+    """A directory from before there were epochs is in one all the same."""
+    if boot.epoch is not None or boot.left is not None or identity.epoch is not None:
+        return boot
+    epoch = _alone(int(identity.cluster, 16), identity.nid, identity.node)
+    number = max(boot.hard.promised.epoch, 1)
+    return msgspec.structs.replace(boot, epoch=msgspec.structs.replace(epoch, number=number))
+
+
+def _note_peers(disk: Disk, identity: Identity, boot: Boot) -> None:
+    """Whether others can repair what rots here decides how the next start judges damage."""
+    epoch = boot.left or boot.epoch
+    has_peers = epoch is not None and set(epoch.members) != {identity.nid}
+    if epoch is not None and has_peers != identity.has_peers:
+        write_identity(disk, msgspec.structs.replace(identity, has_peers=has_peers))

@@ -64,7 +64,7 @@ class Forwarding:
     """The writes of this node's own doors, as long as another one leads."""
 
     def __init__(self, send: Send, clock: Callable[[], int]) -> None:
-        self._send = send
+        self.send = send
         self._clock = clock
         self._open = Proposal()
         self._since_ns = 0
@@ -79,25 +79,20 @@ class Forwarding:
         """Whether anything waits to be forwarded."""
         return bool(self._open.parts)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything waits that this node could do itself, if it led."""
+        return bool(self._open.parts or self._sent)
+
     def offer(
         self, part: bytes, commands: list[Command], owner: Owner, ticket: int, origin: Origin | None
     ) -> None:
         """Take a write on."""
         if not self._open.parts:
             self._since_ns = self._clock()
-        self._put(part, commands, owner, ticket, origin)
+        self._open.add((part, commands, owner, ticket, origin))
         self.waiting_commands += len(commands)
         self.waiting_bytes += len(part)
-
-    def _put(
-        self, part: bytes, commands: list[Command], owner: Owner, ticket: int, origin: Origin | None
-    ) -> None:
-        waiting = self._open
-        waiting.parts.append(part)
-        waiting.commands.append(commands)
-        waiting.owners.append(owner)
-        waiting.tickets.append(ticket)
-        waiting.origins.append(origin)
 
     def flush(self, leader: int) -> None:
         """Send what waits to the leader, as far as the window allows; 0 for nobody."""
@@ -106,7 +101,7 @@ class Forwarding:
             self._last_token += 1
             origins = proposal.origins if any(proposal.origins) else []
             body = peer_frames.encode(Forward(self._last_token, proposal.parts, origins))
-            if not self._send(leader, FORWARD, body):
+            if not self.send(leader, FORWARD, body):
                 self._open = _joined(proposal, self._open)
                 return
             now = self._clock()
@@ -199,15 +194,8 @@ class Forwarding:
         """Repeat what may be repeated, and say of the rest that nobody knows."""
         doubtful, again = Proposal(), Proposal()
         proposal = sent.proposal
-        for item in zip(
-            proposal.parts,
-            proposal.commands,
-            proposal.owners,
-            proposal.tickets,
-            proposal.origins,
-            strict=True,
-        ):
-            _append(doubtful if item[4] is None else again, item)
+        for item in proposal.items():
+            (doubtful if item[4] is None else again).add(item)
         if again.parts:
             self._again(again, sent.since_ns)
         if doubtful.parts:
@@ -313,17 +301,6 @@ def take_forward(
     parts = [(part, decode_part(part)) for part in message.parts]
     for number, ((part, commands), origin) in enumerate(zip(parts, origins, strict=True)):
         into.offer(part, commands, owner, number, origin)
-
-
-_Item = tuple[bytes, list[Command], Owner, int, Origin | None]
-
-
-def _append(proposal: Proposal, item: _Item) -> None:
-    proposal.parts.append(item[0])
-    proposal.commands.append(item[1])
-    proposal.owners.append(item[2])
-    proposal.tickets.append(item[3])
-    proposal.origins.append(item[4])
 
 
 def _joined(first: Proposal, then: Proposal) -> Proposal:

@@ -6,7 +6,7 @@ that speak of one thing at a time use the coroutines here.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ from waypost.commands import (
     SetHealth,
     encode_part,
 )
+from waypost.consensus.core import KIND_BATCH, NO_BALLOT, Snap
 from waypost.errors import (
     ERRORS_BY_CODE,
     Rejected,
@@ -35,8 +36,11 @@ from waypost.node.feed import Feed, FeedItem
 from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.verify import Dialer
+from waypost.storage.snapshots import as_file
 from waypost.wire import (
+    Consistency,
     Drained,
+    Holding,
     NodeStatus,
     Outcomes,
     Resolve,
@@ -193,6 +197,22 @@ class Registry:
                 "again"
             )
         return record
+
+    def holdings(self, session_id: str) -> list[Holding]:
+        """What a session keeps alive."""
+        session = self._node.catalog.session(session_id)
+        if session is None:
+            return []
+        held = [record.instance for record in self._node.catalog.held(session)]
+        return [Holding(one.service, one.id, one.incarnation) for one in held]
+
+    async def backup(self, consistency: Consistency) -> tuple[Revision, Iterator[bytes]]:
+        """The state of this moment, as the bytes of a snapshot's file."""
+        if consistency == "linearizable":
+            await self._node.barrier()
+        revision, chunks = self._node.dump()
+        snap = Snap(revision, NO_BALLOT, KIND_BATCH, 0)
+        return revision, as_file(snap, None, chunks, cluster=int(self._node.cluster, 16), node=0)
 
     def services(self) -> Services:
         """Every service, in numbers."""

@@ -120,6 +120,12 @@ class Sessions:
         """It is gone, or belongs to another node now."""
         self._held.pop(session, None)
 
+    def moved(self, session: str) -> None:
+        """It belongs to another node now, or to nobody: whoever held it here is told."""
+        held = self._held.pop(session, None)
+        if held is not None and held.connection is not None:
+            held.connection.session_moved()
+
     def expired(self, session: str, attachment: int) -> None:
         """The log has ended it, unless it had attached anew."""
         held = self._held.get(session)

@@ -62,19 +62,22 @@ class Sending:
         self._transfers: dict[int, _Outgoing] = {}
         self._last_stream = 0
 
-    def begin(self, nid: int, index: int, epoch_of: Callable[[Snap], Epoch]) -> None:
-        """Bring the newest snapshot to ``nid``; ``on_sent`` says what came of it."""
+    def begin(self, nid: int, index: int, epoch: Epoch) -> None:
+        """Bring the newest snapshot to ``nid``; ``on_sent`` says what came of it.
+
+        ``epoch`` is told along with a snapshot from before there were epochs.
+        """
         if nid in self._transfers:
             return
         self._last_stream += 1
         out = _Outgoing(self._store, self._send, nid, self._last_stream)
         self._transfers[nid] = out
-        out.task = asyncio.get_running_loop().create_task(self._run(out, index, epoch_of))
+        out.task = asyncio.get_running_loop().create_task(self._run(out, index, epoch))
 
-    async def _run(self, out: "_Outgoing", index: int, epoch_of: Callable[[Snap], Epoch]) -> None:
+    async def _run(self, out: "_Outgoing", index: int, epoch: Epoch) -> None:
         ok = False
         try:
-            await out.run(epoch_of)
+            await out.run(epoch)
             ok = True
         except (WaypostError, OSError) as error:
             log.warning("snapshot for %08x not delivered: %s", out.nid, error)
@@ -131,15 +134,15 @@ class _Outgoing:
         self._done = done
         self._moved.set()
 
-    async def run(self, epoch_of: Callable[[Snap], Epoch]) -> None:
+    async def run(self, epoch: Epoch) -> None:
         """Carry it over; raises what prevented it."""
         found = await asyncio.to_thread(self._store.newest)
         if found is None:
             raise CorruptData("no snapshot on this disk is whole: the next one will be sent")
-        snap, chunks = found
+        snap, chunks = found.snap, found.chunks
         ballot = (snap.ballot.epoch, snap.ballot.round, snap.ballot.node)
-        epoch = encode_epoch(epoch_of(snap))
-        begin = StreamBegin(self.stream, snap.index, ballot, snap.kind, snap.chain, epoch)
+        known = encode_epoch(found.epoch or epoch)
+        begin = StreamBegin(self.stream, snap.index, ballot, snap.kind, snap.chain, known)
         offer = peer_frames.encode(begin)
         pieces = _Pieces(chunks)
         await self._offer(offer)
@@ -301,7 +304,7 @@ class Taking:
             self._done(src, begin.stream, "this node writes a snapshot of its own")
             return
         epoch = decode_epoch(begin.epoch)
-        writer = await asyncio.to_thread(self._store.begin, snap)
+        writer = await asyncio.to_thread(self._store.begin, snap, epoch)
         self._incoming = _Incoming(src, begin.stream, snap, epoch, writer)
         log.info("taking the snapshot at %d from %08x", snap.index, src)
         self._want(self._incoming)

@@ -102,6 +102,16 @@ class Watches:
             self._send_snapshot(watcher)
         return watcher
 
+    def replace(self, catalog: Catalog) -> None:
+        """The catalog jumped ahead: everyone is brought up to it, by a snapshot."""
+        self._catalog = catalog
+        for watcher in [each for watchers in self._by_service.values() for each in watchers]:
+            if watcher.reader.is_slow:
+                watcher.is_lagging = True
+            else:
+                watcher.is_lagging = False
+                self._bring_up(watcher)
+
     def end(self, watcher: Watcher) -> None:
         """Stop a watch; ending it twice does nothing."""
         watchers = self._by_service.get(watcher.service)

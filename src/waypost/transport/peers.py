@@ -77,6 +77,7 @@ class Peers:
         self._inbound: dict[int, _Inbound] = {}
         self._heard_ns: dict[int, int] = {}
         self._wanted: dict[int, str] = {}
+        self._refused = ""
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._timer = self._loop.call_later(PING_S, self._on_timer)
@@ -95,6 +96,8 @@ class Peers:
         said = {nid: inbound.hello.address for nid, inbound in self._inbound.items()}
         addresses = self._wanted | {nid: address for nid, address in said.items() if address}
         addresses.pop(self.me.nid, None)
+        # Where this node is now, another one was before: nobody else is there.
+        addresses = {nid: at for nid, at in addresses.items() if at != self.me.address}
         for nid, link in list(self._links.items()):
             if addresses.get(nid) != link.address:
                 self._links.pop(nid).close()
@@ -144,7 +147,9 @@ class Peers:
             _refuse(transport, Invalid(f"peer hello: {error}", field="hello"))
             return
         except WaypostError as error:
-            log.error("refused %s", error.message)
+            if error.message != self._refused:
+                self._refused = error.message
+                log.error("refused %s", error.message)
             _refuse(transport, error)
             return
         before = self._inbound.pop(hello.nid, None)

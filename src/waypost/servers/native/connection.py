@@ -17,6 +17,7 @@ from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.native.conversation import Conversation
 from waypost.transport.frames import Frame, FrameReader, encode_frame
+from waypost.transport.peer_frames import GENESIS, GENESIS_TOLD, PEER_HELLO
 
 log = logging.getLogger("waypost.native")
 
@@ -131,6 +132,8 @@ class NativeConnection(asyncio.Protocol):
     # Taking what came
 
     def _take(self, frames: list[Frame]) -> None:
+        if not self._conversation.has_greeted and self._is_of_a_node(frames):
+            return
         coming = iter(frames)
         take = self._conversation.take
         try:
@@ -140,6 +143,24 @@ class NativeConnection(asyncio.Protocol):
                     self._held_back.extend(coming)
         except ProtocolViolation as violation:
             self.hang_up(violation)
+
+    def _is_of_a_node(self, frames: list[Frame]) -> bool:
+        """Whether this is no client but another node: then it is not ours any more."""
+        door, transport = self._node.others, self.transport
+        if not frames or door is None or transport is None:
+            return False
+        kind, frame_id, body = frames[0]
+        if kind == PEER_HELLO:
+            self._is_open = False
+            self.transport = None
+            self._door.left(self)
+            self._node.connections -= 1
+            door.accept(transport, body)
+            return True
+        if kind == GENESIS:
+            self.send(GENESIS_TOLD, frame_id, door.genesis(body))
+            return True
+        return False
 
     @property
     def _is_choked(self) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from waypost import wire
-from waypost.commands import ClientCommand, Command, Outcome, Register, SetHealth
+from waypost.commands import ClientCommand, Command, Origin, Outcome, Register, SetHealth
 from waypost.errors import (
     Invalid,
     Overloaded,
@@ -48,6 +48,7 @@ class Conversation:
         "_tasks",
         "_watches",
         "agent",
+        "client",
         "has_greeted",
         "session",
     )
@@ -61,6 +62,8 @@ class Conversation:
         self._attaching = ""
         self.has_greeted = False
         self.agent = ""
+        self.client = ""
+        """Whose writes these are, if it said; then the id of each tells it from all others."""
         self.session = ""
         """The session that is attached to this connection."""
 
@@ -109,9 +112,12 @@ class Conversation:
     def _write(self, frame_id: int, body: bytes) -> None:
         commands = wire.decode_write(body)
         self._check(commands)
+        if self.client and not frame_id:
+            raise Invalid("id: 0 tells no write from another: count from 1", field="id")
         self._connection.write_began()
         part = wire.encode(commands)
-        self._node.offer(part, cast("list[Command]", commands), self, frame_id)
+        origin = Origin(self.client, frame_id) if self.client else None
+        self._node.offer(part, cast("list[Command]", commands), self, frame_id, origin)
 
     def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:
         """A write of this connection was committed."""
@@ -194,7 +200,13 @@ class Conversation:
                 f"{wire.PROTOCOL_VERSION}"
             )
         self.has_greeted = True
+        if len(hello.client) > wire.CLIENT_CHARS_MAX:
+            raise ProtocolViolation(
+                f"client: {len(hello.client)} characters, at most {wire.CLIENT_CHARS_MAX}: make it "
+                "up at random"
+            )
         self.agent = hello.agent[:128]
+        self.client = hello.client
         welcome = wire.Welcome(
             min(hello.version, wire.PROTOCOL_VERSION),
             self._node.name,
@@ -202,6 +214,8 @@ class Conversation:
             self._node.revision,
             wire.PING_MS,
             wire.DEADLINE_MS,
+            self._node.native_addresses,
+            self._node.leader,
         )
         self._connection.send(wire.WELCOME, frame_id, wire.encode(welcome))
 
@@ -231,16 +245,28 @@ class Conversation:
         owner = Attaching(self, attach)
         self._node.attach(attach.session, attach.ttl_ms, attach.grace_ms, owner, frame_id)
 
-    def attached(self, attach: wire.AttachSession, outcome: Outcome | None) -> None:
-        """The log has answered an ATTACH of this connection; None if it was refused whole."""
+    def attached(
+        self, attach: wire.AttachSession, ticket: int, revision: int, outcomes: list[Outcome]
+    ) -> None:
+        """The log has answered an ATTACH of this connection."""
         self._attaching = ""
-        if not isinstance(outcome, int):
-            return
         node, connection = self._node, self._connection
-        self.session = attach.session
-        node.own_session(attach.session, outcome, attach.ttl_ms, attach.grace_ms, connection)
-        if connection.transport is None:  # it broke before the log had answered
-            node.sessions.disconnected(connection, attach.session, node.clock())
+        connection.write_ended()
+        (outcome,) = outcomes
+        if isinstance(outcome, int):
+            self.session = attach.session
+            node.own_session(attach.session, outcome, attach.ttl_ms, attach.grace_ms, connection)
+            if connection.transport is None:  # it broke before the log had answered
+                node.sessions.disconnected(connection, attach.session, node.clock())
+        holds = self._registry.holdings(attach.session)
+        connection.send(
+            wire.OUTCOMES, ticket, wire.encode(wire.Attached(revision, outcomes, holds))
+        )
+
+    def not_attached(self, ticket: int, error: WaypostError) -> None:
+        """An ATTACH of this connection failed whole."""
+        self._attaching = ""
+        self.failed(ticket, error)
 
     def _detach(self, frame_id: int, session: str) -> None:
         if session != self.session or not session:
@@ -258,7 +284,8 @@ class Conversation:
             self.session = ""
 
     def session_moved(self) -> None:
-        """Another connection holds the session now."""
+        """Another connection holds the session now; who did not want that attaches it again."""
+        self._connection.send(wire.MOVED, 0, wire.encode(self.session))
         self.session = ""
 
     def session_expired(self) -> None:

@@ -38,20 +38,29 @@ class NativeServer:
         """Those that are open now."""
         return list(self._connections)
 
-    async def start(self) -> tuple[str, int]:
-        """Listen; returns the host and the port that it got (a port of 0 asks for any)."""
+    async def start(self, listener: socket.socket | None = None) -> tuple[str, int]:
+        """Listen; returns the host and the port that it got (a port of 0 asks for any).
+
+        ``listener`` is the port, where it is open already.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: NativeConnection(self._node, self._registry, self),
-            self._host,
-            self._port,
-            backlog=_BACKLOG,
-        )
+
+        def enter() -> NativeConnection:
+            return NativeConnection(self._node, self._registry, self)
+
+        if listener is None:
+            listener = listen(self._host, self._port)
+        self._server = await loop.create_server(enter, sock=listener, backlog=_BACKLOG)
         for listener in self._server.sockets:
             _keep_little_unsent(listener)
         self._watchman = loop.create_task(self._watch_the_silent())
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
+
+    def move_clients(self) -> None:
+        """Tell every client that another node may serve it better; this one goes on."""
+        for connection in self.connections:
+            connection.going()
 
     async def stop(self) -> None:
         """Tell every client to move, give them a moment, and close."""
@@ -97,6 +106,14 @@ class NativeServer:
                 continue  # the loop stood still: what they said may wait unread
             for connection in self.connections:
                 connection.look()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the native port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 def _keep_little_unsent(listener: socket.socket) -> None:
