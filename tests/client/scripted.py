@@ -40,7 +40,10 @@ class ScriptedNode:
     """
 
     def __init__(self) -> None:
+        self.name = "n1"
         self.cluster = "c1"
+        self.members: tuple[str, ...] = ()
+        self.leader = ""
         self.revision = 1
         self.ping_ms = 1000
         self.deadline_ms = 5000
@@ -70,7 +73,16 @@ class ScriptedNode:
         peer.send(
             wire.WELCOME,
             frame_id,
-            wire.Welcome(1, "n1", node.cluster, node.revision, node.ping_ms, node.deadline_ms),
+            wire.Welcome(
+                1,
+                node.name,
+                node.cluster,
+                node.revision,
+                node.ping_ms,
+                node.deadline_ms,
+                node.members,
+                node.leader,
+            ),
         )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,6 +117,7 @@ async def scripted() -> AsyncIterator[ScriptedNode]:
     node = ScriptedNode()
     server = await asyncio.start_server(node.serve, "127.0.0.1", 0)
     node.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    node.name = f"n{node.address.port}"
     try:
         yield node
     finally:
@@ -123,5 +136,15 @@ def registers_all(peer: Peer, frame_id: int, body: bytes) -> None:
 
 
 def attaches(peer: Peer, frame_id: int, body: bytes) -> None:
-    """Answer an ATTACH, or a DETACH."""
+    """Answer an ATTACH, or a DETACH, as a node does that does not say what the session holds."""
     peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(peer.node.revision, [1]))
+
+
+def attaches_holding(*holds: tuple[str, str, int]) -> Answer:
+    """Answer an ATTACH as a node does whose registry has these under the session."""
+
+    def answer(peer: Peer, frame_id: int, body: bytes) -> None:
+        held = [wire.Holding(*each) for each in holds]
+        peer.send(wire.OUTCOMES, frame_id, wire.Attached(peer.node.revision, [1], held))
+
+    return answer

@@ -2,21 +2,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.client.scripted import Peer, ScriptedNode, registers_all, scripted
+from tests.client.scripted import Peer, ScriptedNode, scripted
 
 from waypost import wire
 from waypost.client.addresses import Address
 from waypost.client.connection import UNDER_WAY_MAX, Connection, open_connection
-from waypost.commands import Deregister, Register
+from waypost.client.identity import Identity
 from waypost.errors import (
     Invalid,
     Overloaded,
-    ProtocolViolation,
     Superseded,
     Unavailable,
     WaypostError,
 )
-from waypost.model import Instance
 
 
 def talking(
@@ -26,7 +24,7 @@ def talking(
     async def run() -> None:
         async with scripted() as node:
             prepare(node)
-            connection = await open_connection(node.address, 1.0)
+            connection = await open_connection(node.address, 1.0, Identity())
             try:
                 await test(node, connection)
             finally:
@@ -34,10 +32,6 @@ def talking(
                 await connection.closed
 
     asyncio.run(run())
-
-
-def a_register(number: int, meta: str = "") -> Register:
-    return Register(Instance("orders", f"o{number}", "10.0.0.1", 80, meta={"x": meta}), "s")
 
 
 def test_it_says_hello_and_is_welcomed() -> None:
@@ -50,6 +44,22 @@ def test_it_says_hello_and_is_welcomed() -> None:
         assert connection.local_host == "127.0.0.1"
 
     talking(test)
+
+
+def test_it_says_whose_connection_it_is_and_no_two_frames_of_a_client_have_the_same_id() -> None:
+    async def run() -> None:
+        async with scripted() as node:
+            identity = Identity()
+            connections = [await open_connection(node.address, 1.0, identity) for _ in range(2)]
+            said = [await node.expect(wire.HELLO) for _ in connections]
+
+            assert {wire.decode_hello(body).client for _, body in said} == {identity.client}
+            assert len({frame_id for frame_id, _ in said}) == 2
+            for connection in connections:
+                connection.abort("the test is over")
+                await connection.closed
+
+    asyncio.run(run())
 
 
 def test_answers_find_their_requests_in_whatever_order_they_come() -> None:
@@ -70,40 +80,6 @@ def test_answers_find_their_requests_in_whatever_order_they_come() -> None:
     talking(test)
 
 
-def test_writes_of_one_turn_travel_in_one_frame_and_are_answered_by_position() -> None:
-    async def test(node: ScriptedNode, connection: Connection) -> None:
-        node.answers[wire.WRITE] = registers_all
-        written = await asyncio.gather(
-            connection.write(a_register(1)),
-            connection.write(Deregister("orders", "o9")),
-            connection.write(a_register(2)),
-        )
-
-        _, body = await node.expect(wire.WRITE)
-        assert [type(c) for c in wire.decode_write(body)] == [Register, Deregister, Register]
-        assert [w.outcome for w in written] == [7, 0, 7]
-        assert node.peer.chunks.count([wire.WRITE]) == 1
-
-    talking(test)
-
-
-def test_a_turn_of_too_many_or_too_large_writes_becomes_several_frames() -> None:
-    async def test(node: ScriptedNode, connection: Connection) -> None:
-        node.answers[wire.WRITE] = registers_all
-        many = [connection.enqueue(a_register(n)) for n in range(5000)]
-        await asyncio.gather(*many)
-        sizes = [len(wire.decode_write((await node.expect(wire.WRITE))[1])) for _ in range(2)]
-        assert sizes == [wire.COMMANDS_PER_WRITE_MAX, 5000 - wire.COMMANDS_PER_WRITE_MAX]
-
-        large = [connection.enqueue(a_register(n, "x" * 300_000)) for n in range(4)]
-        await asyncio.gather(*large)
-        bodies = [(await node.expect(wire.WRITE))[1] for _ in range(2)]
-        assert [len(wire.decode_write(body)) for body in bodies] == [3, 1]
-        assert all(len(body) <= wire.REQUEST_BYTES_MAX for body in bodies)
-
-    talking(test)
-
-
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -119,11 +95,9 @@ def test_a_fault_is_raised_as_the_error_with_its_code(code: str, kind: type) -> 
         peer.fault(frame_id, code, "because", field="port", retry_after=2.5)
 
     async def test(node: ScriptedNode, connection: Connection) -> None:
-        node.answers[wire.STATUS] = node.answers[wire.WRITE] = refuse
+        node.answers[wire.STATUS] = refuse
         with pytest.raises(WaypostError, match="because") as caught:
             await connection.ask(wire.STATUS)
-        with pytest.raises(kind):
-            await connection.write(a_register(1))
 
         assert type(caught.value) is kind
         assert getattr(caught.value, "field", "port") == "port"
@@ -166,7 +140,7 @@ def test_it_ends_when_nothing_was_heard_for_the_deadline_and_whoever_waits_hears
         with pytest.raises(Unavailable, match="nothing heard"):
             await connection.ask(wire.STATUS)
         with pytest.raises(Unavailable, match="nothing heard"):
-            await connection.write(a_register(1))
+            await connection.ask(wire.STATUS)
 
     talking(test, quickly)
 
@@ -175,7 +149,7 @@ def test_a_broken_connection_fails_all_that_is_under_way() -> None:
     async def test(node: ScriptedNode, connection: Connection) -> None:
         waiting = [
             asyncio.create_task(connection.ask(wire.STATUS)),
-            asyncio.create_task(connection.write(a_register(1))),
+            asyncio.create_task(connection.ask(wire.LIST)),
         ]
         await node.expect(wire.STATUS)
 
@@ -238,7 +212,7 @@ def test_a_port_that_speaks_something_else_is_unavailable_and_says_so(garbage: b
         async with server:
             address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
             with pytest.raises(Unavailable, match="does not speak the protocol"):
-                await open_connection(address, 1.0)
+                await open_connection(address, 1.0, Identity())
 
     asyncio.run(run())
 
@@ -252,26 +226,12 @@ def test_a_connection_that_the_node_ends_says_why_in_its_words() -> None:
     talking(test)
 
 
-def test_outcomes_that_do_not_fit_their_write_end_the_connection() -> None:
-    def too_few(peer: Peer, frame_id: int, body: bytes) -> None:
-        peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(1, []))
-
-    async def test(node: ScriptedNode, connection: Connection) -> None:
-        node.answers[wire.WRITE] = too_few
-        with pytest.raises(ProtocolViolation):
-            await connection.write(a_register(1))
-
-        assert "protocol" in await connection.closed
-
-    talking(test)
-
-
 def test_a_node_that_accepts_and_never_answers_is_given_up_in_time() -> None:
     async def run() -> None:
         async with scripted() as node:
             node.is_silent = True
             with pytest.raises(Unavailable, match="not welcomed within"):
-                await open_connection(node.address, 0.1)
+                await open_connection(node.address, 0.1, Identity())
 
     asyncio.run(run())
 
@@ -281,7 +241,7 @@ def test_a_port_where_nobody_listens_is_refused_in_plain_words() -> None:
         async with scripted() as node:
             address = node.address
         with pytest.raises(Unavailable, match=r"^connection refused$"):
-            await open_connection(address, 1.0)
+            await open_connection(address, 1.0, Identity())
 
     asyncio.run(run())
 
@@ -290,9 +250,42 @@ def test_a_host_that_does_not_exist_is_unavailable() -> None:
     async def run() -> None:
         for host in ("does-not-exist.invalid", "x" * 100 + ".invalid"):
             with pytest.raises(Unavailable):
-                await open_connection(Address(host, 1), 5.0)
+                await open_connection(Address(host, 1), 5.0, Identity())
 
     asyncio.run(run())
+
+
+def test_a_write_is_answered_to_whoever_takes_the_answers_and_once() -> None:
+    def answers_twice(peer: Peer, frame_id: int, body: bytes) -> None:
+        for _ in range(2):
+            peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(1, [1]))
+
+    async def test(node: ScriptedNode, connection: Connection) -> None:
+        node.answers[wire.WRITE] = answers_twice
+        told: list[tuple[int, int]] = []
+        connection.on_written = lambda _, kind, write_id, body: told.append((kind, write_id))
+
+        write_id = connection.next_id()
+        connection.say_write(write_id, b"")
+        await connection.fence()
+
+        assert told == [(wire.OUTCOMES, write_id)]
+
+    talking(test)
+
+
+def test_a_retired_connection_waits_for_the_answers_to_its_writes() -> None:
+    async def test(node: ScriptedNode, connection: Connection) -> None:
+        connection.say_write(connection.next_id(), b"")
+        frame_id, _ = await node.expect(wire.WRITE)
+        connection.retire(10)
+        assert connection.is_open
+
+        node.peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(1, []))
+
+        assert await connection.closed == "another node took over"
+
+    talking(test)
 
 
 def test_a_retired_connection_ends_once_it_has_its_answers() -> None:

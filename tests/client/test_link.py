@@ -12,6 +12,7 @@ from tests.client.scripted import ScriptedNode, attaches, registers_all, scripte
 from waypost import wire
 from waypost.client.addresses import Address
 from waypost.client.connection import Connection
+from waypost.client.identity import Identity
 from waypost.client.link import Link
 from waypost.errors import Unavailable
 
@@ -51,6 +52,7 @@ def linked(
                 ear,
                 connect_timeout_s=connect_timeout_s,
                 draw=in_order,
+                identity=Identity(),
             )
             try:
                 await test(link, ear, nodes)
@@ -149,7 +151,7 @@ def test_who_is_not_patient_hears_at_once_that_nobody_answers() -> None:
     async def run() -> None:
         async with scripted() as node:
             dead = node.address
-        link = Link([dead], Ear(), connect_timeout_s=0.2, draw=in_order)
+        link = Link([dead], Ear(), connect_timeout_s=0.2, draw=in_order, identity=Identity())
         try:
             for patient in (False, True):  # never connected: there is nothing to be patient for
                 with pytest.raises(Unavailable, match=f"{dead}: connection refused"):
@@ -242,14 +244,14 @@ def test_everything_under_way_at_a_close_is_said_first() -> None:
 def test_another_nodes_connection_can_be_had_beside_the_current_one() -> None:
     async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
         current = await link.connected()
-        other = await link.elsewhere(current.address)
+        other = await link.elsewhere(current)
         assert other.address == nodes[1].address
         other.abort("done")
         await other.closed
 
         nodes[1].answers.pop(wire.HELLO)
         with pytest.raises(Unavailable, match="no other node answers"):
-            await link.elsewhere(current.address)
+            await link.elsewhere(current)
         assert link.connection is current
 
     linked(2, test)
@@ -259,7 +261,7 @@ def test_a_host_name_is_as_good_as_an_address() -> None:
     async def run() -> None:
         async with scripted() as node:
             address = Address("localhost", node.address.port)
-            link = Link([address], Ear(), connect_timeout_s=2, draw=in_order)
+            link = Link([address], Ear(), connect_timeout_s=2, draw=in_order, identity=Identity())
             try:
                 assert (await link.connected()).address == address
             finally:

@@ -6,7 +6,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from tests.client.scripted import Peer, ScriptedNode, attaches, registers_all, scripted
+from tests.client.scripted import (
+    Peer,
+    ScriptedNode,
+    attaches,
+    attaches_holding,
+    registers_all,
+    scripted,
+)
 
 import waypost
 from waypost import wire
@@ -93,6 +100,131 @@ def test_a_reconnect_registers_everything_again_in_one_write_under_the_same_sess
         again = await next_write(nodes[0])
         assert [command.instance for command in again] == [one.instance for one in held]
         assert {command.instance.incarnation for command in again} == {7}
+
+    providing(test)
+
+
+def test_a_registry_that_still_has_what_was_registered_is_told_nothing_again() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        held = [await registry.register("orders", port=p, id=f"o{p}") for p in (1, 2)]
+        for _ in held:
+            await next_write(nodes[0])
+        nodes[0].answers[wire.ATTACH] = attaches_holding(("orders", "o1", 7), ("orders", "o2", 7))
+
+        nodes[0].peer.close()
+        await nodes[0].expect(wire.ATTACH)
+        await held[0].set_health("warning")
+
+        (register,) = await next_write(nodes[0])
+        assert (register.instance.id, register.health) == ("o1", "warning")
+        assert [one.state for one in held] == ["registered", "registered"]
+
+    providing(test)
+
+
+@pytest.mark.parametrize("lost", [[], [("orders", "o2", 6)]], ids=["gone", "another life of it"])
+def test_what_the_registry_lost_meanwhile_is_registered_again_and_nothing_else(
+    lost: list[tuple[str, str, int]],
+) -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        for port in (1, 2):
+            await registry.register("orders", port=port, id=f"o{port}")
+            await next_write(nodes[0])
+        nodes[0].answers[wire.ATTACH] = attaches_holding(("orders", "o1", 7), *lost)
+
+        nodes[0].peer.close()
+
+        (register,) = await next_write(nodes[0])
+        assert (register.instance.id, register.instance.incarnation) == ("o2", 7)
+
+    providing(test)
+
+
+def test_another_registry_is_told_everything_whatever_it_holds() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=1, id="kept")
+        await registry.register("orders", port=2, id="permanent", ttl=0)
+        for _ in range(2):
+            await next_write(nodes[0])
+        nodes[0].answers[wire.ATTACH] = attaches_holding()
+
+        nodes[0].cluster = "c2"
+        nodes[0].peer.close()
+
+        assert [c.instance.id for c in await next_write(nodes[0])] == ["kept", "permanent"]
+
+    providing(test)
+
+
+def test_a_write_whose_answer_was_lost_is_said_again_elsewhere_as_the_same_write() -> None:
+    def break_off(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.close()
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        connection = await registry._link.connected()
+        here = next(node for node in nodes if node.address == connection.address)
+        there = next(node for node in nodes if node is not here)
+        here.answers[wire.WRITE] = break_off
+
+        registration = await registry.register("orders", port=1)
+
+        assert registration.state == "registered"
+        assert await here.expect(wire.WRITE) == await there.expect(wire.WRITE)
+
+    providing(test, nodes=2)
+
+
+def test_a_write_whose_fate_the_node_does_not_know_is_said_again_as_the_same_write() -> None:
+    def timed_out(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = registers_all
+        peer.fault(frame_id, "timed-out", "the leader was lost")
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = timed_out
+
+        await registry.register("orders", port=1)
+
+        assert await nodes[0].expect(wire.WRITE) == await nodes[0].expect(wire.WRITE)
+
+    providing(test)
+
+
+def test_an_answer_from_before_the_session_ended_does_not_count_as_registered() -> None:
+    """The registration was carried out, its answer was lost, and then the lease was over."""
+
+    def break_off(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = repeats
+        peer.close()
+
+    def repeats(peer: Peer, frame_id: int, body: bytes) -> None:
+        peer.node.answers[wire.WRITE] = registers_all
+        peer.send(wire.OUTCOMES, frame_id, wire.Outcomes(3, [7]))
+
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        nodes[0].answers[wire.WRITE] = break_off
+        nodes[0].answers[wire.ATTACH] = attaches_holding()
+        nodes[0].revision = 9
+
+        registration = await registry.register("orders", port=1)
+
+        assert registration.state == "registered"
+        first, again, then = [await nodes[0].expect(wire.WRITE) for _ in range(3)]
+        assert first == again
+        (register,) = wire.decode_write(then[1])
+        assert isinstance(register, Register)
+        assert register.instance.incarnation == 7
+
+    providing(test)
+
+
+def test_a_session_that_was_attached_elsewhere_without_need_is_attached_here_again() -> None:
+    async def test(registry: Registry, nodes: list[ScriptedNode]) -> None:
+        await registry.register("orders", port=1)
+        session = wire.decode_attach((await nodes[0].expect(wire.ATTACH))[1]).session
+
+        nodes[0].peer.send(wire.MOVED, 0, session)
+
+        assert wire.decode_attach((await nodes[0].expect(wire.ATTACH))[1]).session == session
 
     providing(test)
 
@@ -190,9 +322,9 @@ def test_a_registration_that_was_given_up_does_not_appear_afterwards() -> None:
             await registry.register("orders", port=1, id="one")
         nodes[0].answers[wire.WRITE] = registers_all
         nodes[0].peer.close()
-        await next_write(nodes[0])
 
-        assert await next_write(nodes[0]) == [Deregister("orders", "one")]
+        assert await nodes[0].expect(wire.WRITE) == await nodes[0].expect(wire.WRITE)
+        assert await next_write(nodes[0]) == [Deregister("orders", "one", 7)]
 
     providing(test, timeout=0.2)
 
@@ -253,12 +385,11 @@ def test_leaving_while_no_registry_answers_is_caught_up_with_on_the_next_connect
                 await asyncio.sleep(0)
 
         nodes[0].answers[wire.HELLO] = ScriptedNode.welcome
-        while True:
-            commands = await next_write(nodes[0])
-            if len(commands) == 2:
-                break
-        assert [type(command) for command in commands] == [Register, Deregister]
-        assert commands[1] == Deregister("orders", "goes", 7)
+        for _ in range(2):
+            await next_write(nodes[0])  # as they were registered
+        commands = await next_write(nodes[0]) + await next_write(nodes[0])
+        assert commands[0] == Deregister("orders", "goes", 7)
+        assert [command.instance.id for command in commands[1:]] == ["stays"]
 
     providing(test)
 

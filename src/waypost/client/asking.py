@@ -1,8 +1,9 @@
 """Requests that are asked until they are answered, or there is no point in asking again.
 
-Only what is safe to repeat comes here: reads, and writes that change nothing when they are carried
-out twice.  A node that refused for a reason of its own is passed over for another one, if the
-registry has several; after that it is its turn again.  ``retry`` decides when, and how often.
+Only what is safe to repeat comes here: reads, and drains, which change nothing when they are
+carried out twice (``writing`` has what is to be carried out once).  A node that refused for a
+reason of its own is passed over for another one, if the registry has several; after that it is its
+turn again.  ``retry`` decides when, and how often.
 """
 
 import asyncio
@@ -11,10 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from waypost.client.addresses import Address
-from waypost.client.connection import Connection, Written
+from waypost.client.connection import Connection
 from waypost.client.link import Link
 from waypost.client.retry import RetryBudget, wait_before_retry_ms
-from waypost.commands import ClientCommand
 from waypost.errors import Overloaded, TimedOut, Unavailable
 
 _T = TypeVar("_T")
@@ -54,12 +54,6 @@ class Asking:
             self._timeout_s + more_s,
         )
 
-    async def write(self, command: ClientCommand) -> Written:
-        """Send a command that is safe to repeat."""
-        return await self._until_answered(
-            lambda connection: connection.write(command), _always, self._timeout_s
-        )
-
     def close(self) -> None:
         """Ask nothing more."""
         self._is_closed = True
@@ -92,7 +86,7 @@ class Asking:
                             refused_by = connection
                             return await send(connection)
                         refused_by = None
-                        return await self._elsewhere(send, connection.address)
+                        return await self._elsewhere(send, connection)
                     except Unavailable as error:
                         tried.append(_told(connection.address, error))
                         wait_s = wait_before_retry_ms(error, len(tried), self._draw()) / 1000
@@ -106,7 +100,7 @@ class Asking:
             timed_out = TimedOut(f"no answer within {timeout_s:g} s: ask again, or allow more time")
             raise _after(tried, timed_out) if tried else timed_out from None
 
-    async def _elsewhere(self, send: Callable[[Connection], Awaitable[_T]], than: Address) -> _T:
+    async def _elsewhere(self, send: Callable[[Connection], Awaitable[_T]], than: Connection) -> _T:
         other = await self._link.elsewhere(than)
         try:
             return await send(other)

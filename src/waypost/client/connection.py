@@ -1,13 +1,13 @@
 """One TCP connection to one node of the registry: frames out, answers and events in.
 
-Writes that are made in the same turn of the event loop travel in one WRITE frame, and everything
-that is said in that turn in one call of the transport.  Answers are matched by id, in whatever
-order they come.
+Everything that is said in one turn of the event loop travels in one call of the transport.  Answers
+are matched by id, in whatever order they come.
 
 Always true: every request that was made is answered, by the node or, when the connection ends, by
-``Unavailable``; what is under way is bounded by ``UNDER_WAY_MAX``; each side lets the other hear
-from it every ``ping_ms``, and one that heard nothing for ``deadline_ms`` ends the connection, so
-that a half-open connection cannot last.
+``Unavailable`` (a write may outlive the connection, and is for ``writing`` to answer); what is
+asked at a time is bounded by ``UNDER_WAY_MAX``; each side lets the other hear from it every
+``ping_ms``, and one that heard nothing for ``deadline_ms`` ends the connection, so that a half-open
+connection cannot last.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import msgspec
 from waypost import wire
 from waypost.client.addresses import Address
 from waypost.client.forks import leave_in_children
-from waypost.commands import ClientCommand, Outcome
+from waypost.client.identity import Identity
 from waypost.errors import (
     ERRORS_BY_CODE,
     Invalid,
@@ -31,34 +31,33 @@ from waypost.errors import (
     Unavailable,
     WaypostError,
 )
-from waypost.model import Revision
 from waypost.transport.frames import FrameReader, encode_frame
 
 UNDER_WAY_MAX: Final = 1024
-_ID_MAX: Final = 2**32 - 1
-_WRITE_HEAD_BYTES: Final = 16
+_AGENT: Final = f"waypost-python/{version('waypost')}"
 _EVENTS: Final = frozenset((wire.SNAPSHOT, wire.CHANGES, wire.BOOKMARK))
 
 Told = Callable[[int, int, bytes], None]
 """Takes an event of a watch: its kind, the watch's id, and its body."""
 
 
-class Written(msgspec.Struct, frozen=True, gc=False):
-    """What became of one command."""
-
-    revision: Revision
-    outcome: Outcome
+OnWritten = Callable[["Connection", int, int, bytes], None]
+"""Takes an answer to a write: where it came, its kind, its id, and its body."""
 
 
 class Connection(asyncio.Protocol):
     """The client's side of one connection; made by ``open_connection``."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, identity: Identity) -> None:
         loop = asyncio.get_running_loop()
         self.address = address
         self.welcome: wire.Welcome
         self.on_event: Told = _ignore
+        self.on_written: OnWritten = _nobodys
         self.on_going: Callable[[], None] = _nothing
+        self.is_told_to_go = False
+        self.on_moved: Callable[[], None] = _nothing
+        self.next_id = identity.next_id
         self.closed: asyncio.Future[str] = loop.create_future()
         """Done when the connection has ended; its result says why."""
         self.opened_at = self.heard_at = self._said_at = loop.time()
@@ -66,10 +65,8 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader(wire.ANSWER_BYTES_MAX)
-        self._last_id = 0
         self._asked: dict[int, asyncio.Future[bytes]] = {}
-        self._written: dict[int, list[asyncio.Future[Written]]] = {}
-        self._unwritten: list[tuple[bytes, asyncio.Future[Written]]] = []
+        self._written: set[int] = set()
         self._outbox: list[bytes] = []
         self._is_flush_due = False
         self._slots = asyncio.Semaphore(UNDER_WAY_MAX)
@@ -87,12 +84,6 @@ class Connection(asyncio.Protocol):
             await self._can_send.wait()
             return await self.request(kind, body)
 
-    async def write(self, command: ClientCommand) -> Written:
-        """Send a command, together with all others of this turn of the loop."""
-        async with self._slots:
-            await self._can_send.wait()
-            return await self.enqueue(command)
-
     async def fence(self) -> None:
         """Return when all that the node had said before now has been taken in."""
         await self.ask(wire.PING)
@@ -109,28 +100,17 @@ class Connection(asyncio.Protocol):
         self.say(kind, request_id, body)
         return future
 
-    def enqueue(self, command: ClientCommand) -> "asyncio.Future[Written]":
-        """Send a command, whatever else is under way."""
-        future: asyncio.Future[Written] = self._loop.create_future()
-        if not self.is_open:
-            future.set_exception(self._gone())
-            return future
-        self._unwritten.append((wire.encode(command), future))
-        self._flush_soon()
-        return future
+    def say_write(self, write_id: int, body: bytes) -> None:
+        """Send a write; ``on_written`` is told its answer, if it comes over this connection."""
+        if self.is_open:
+            self._written.add(write_id)
+            self.say(wire.WRITE, write_id, body)
 
     def say(self, kind: int, frame_id: int, body: bytes = b"") -> None:
         """Send a frame that wants no answer; does nothing when the connection has ended."""
         if self.is_open:
             self._outbox.append(encode_frame(kind, frame_id, body))
             self._flush_soon()
-
-    def next_id(self) -> int:
-        """An id that nothing under way on this connection has."""
-        while True:
-            self._last_id = self._last_id % _ID_MAX + 1
-            if self._last_id not in self._asked and self._last_id not in self._written:
-                return self._last_id
 
     # Ending
 
@@ -202,12 +182,8 @@ class Connection(asyncio.Protocol):
         if self._watchman is not None:
             self._watchman.cancel()
         self._can_send.set()
-        waiting: list[asyncio.Future[Written] | asyncio.Future[bytes]] = list(self._asked.values())
-        waiting += [future for group in self._written.values() for future in group]
-        waiting += [future for _, future in self._unwritten]
-        self._unwritten.clear()
         self._written.clear()
-        for future in waiting:
+        for future in list(self._asked.values()):
             if not future.done():
                 future.set_exception(self._gone())
         if not self.closed.done():
@@ -219,12 +195,16 @@ class Connection(asyncio.Protocol):
         if kind in _EVENTS:
             self.on_event(kind, frame_id, body)
         elif kind == wire.OUTCOMES and frame_id in self._written:
-            self._settle(self._written.pop(frame_id), wire.decode_outcomes(body))
+            self._written.discard(frame_id)
+            self.on_written(self, kind, frame_id, body)
             self._close_if_retired()
         elif kind == wire.PING:
             self.say(wire.PONG, frame_id, body)
         elif kind == wire.GOING:
+            self.is_told_to_go = True
             self.on_going()
+        elif kind == wire.MOVED:
+            self.on_moved()
         elif kind == wire.FAULT:
             self._fault(frame_id, body)
         else:
@@ -233,19 +213,6 @@ class Connection(asyncio.Protocol):
                 future.set_result(body)
             self._close_if_retired()
 
-    def _settle(self, group: "list[asyncio.Future[Written]]", outcomes: wire.Outcomes) -> None:
-        if len(group) != len(outcomes.outcomes):
-            error = ProtocolViolation(
-                f"{len(outcomes.outcomes)} outcomes for a write of {len(group)} commands"
-            )
-            for future in group:
-                if not future.done():
-                    future.set_exception(error)
-            raise error
-        for future, outcome in zip(group, outcomes.outcomes, strict=True):
-            if not future.done():
-                future.set_result(Written(outcomes.revision, outcome))
-
     def _fault(self, frame_id: int, body: bytes) -> None:
         error = error_of(wire.decode_fault(body))
         future = self._asked.get(frame_id)
@@ -253,9 +220,8 @@ class Connection(asyncio.Protocol):
             if not future.done():
                 future.set_exception(error)
         elif frame_id in self._written:
-            for written in self._written.pop(frame_id):
-                if not written.done():
-                    written.set_exception(error)
+            self._written.discard(frame_id)
+            self.on_written(self, wire.FAULT, frame_id, body)
         elif frame_id == 0:
             self.abort(f"closed by the registry: {error.message}")
         else:
@@ -271,39 +237,10 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if self._unwritten:
-            self._frame_writes()
         if self._outbox and self._transport is not None:
             self._said_at = self._loop.time()
             self._transport.write(b"".join(self._outbox))
         self._outbox.clear()
-
-    def _frame_writes(self) -> None:
-        """Put all commands of this turn into as few WRITE frames as the limits allow."""
-        unwritten, self._unwritten = self._unwritten, []
-        if len(self._written) >= UNDER_WAY_MAX:
-            self._forget_given_up()
-        at = 0
-        while at < len(unwritten):
-            size = _WRITE_HEAD_BYTES
-            end = at
-            while end < min(len(unwritten), at + wire.COMMANDS_PER_WRITE_MAX):
-                size += len(unwritten[end][0])
-                if size > wire.REQUEST_BYTES_MAX and end > at:
-                    break
-                end += 1
-            request_id = self.next_id()
-            group = unwritten[at:end]
-            self._written[request_id] = [future for _, future in group]
-            body = wire.encode([msgspec.Raw(command) for command, _ in group])
-            self._outbox.append(encode_frame(wire.WRITE, request_id, body))
-            at = end
-
-    def _forget_given_up(self) -> None:
-        """Let go of writes that nobody waits for any more, though no answer has come."""
-        for request_id, group in list(self._written.items()):
-            if all(future.done() for future in group):
-                del self._written[request_id]
 
     # Liveness
 
@@ -323,21 +260,21 @@ class Connection(asyncio.Protocol):
 
     def _close_if_retired(self) -> None:
         is_owed = not all(future.done() for future in self._asked.values())
-        if self._is_retiring and not (is_owed or self._written or self._unwritten):
+        if self._is_retiring and not (is_owed or self._written):
             self.close("another node took over")
 
     def _gone(self) -> Unavailable:
         return Unavailable(f"{self.address}: {self._why or 'not connected'}")
 
 
-async def open_connection(address: Address, timeout_s: float) -> Connection:
+async def open_connection(address: Address, timeout_s: float, identity: Identity) -> Connection:
     """Connect and be welcomed, or raise ``Unavailable``, or what the node refuses with."""
     loop = asyncio.get_running_loop()
-    connection = Connection(address)
+    connection = Connection(address, identity)
     try:
         async with asyncio.timeout(timeout_s):
             await loop.create_connection(lambda: connection, address.host, address.port)
-            hello = wire.Hello(wire.PROTOCOL_VERSION, f"waypost-python/{version('waypost')}")
+            hello = wire.Hello(wire.PROTOCOL_VERSION, _AGENT, identity.client)
             body = await connection.request(wire.HELLO, wire.encode(hello))
         connection.welcome = wire.decode_welcome(body)
     except TimeoutError:
@@ -378,6 +315,10 @@ def _why(error: OSError) -> str:
 
 def _ignore(kind: int, frame_id: int, body: bytes) -> None:
     """Take an event that nobody asked for."""
+
+
+def _nobodys(connection: Connection, kind: int, write_id: int, body: bytes) -> None:
+    """Take an answer to a write that nobody waits for any more."""
 
 
 def _nothing() -> None:

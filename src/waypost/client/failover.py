@@ -7,7 +7,9 @@ do not come all at once.  A connection that lived is the end of all that: the ne
 once.  One that was lost as soon as it stood counts as a failure, or a registry that accepts and
 drops would be hammered.
 
-Clients start at a random address, so that they spread over all of them.
+Clients start at a random address, so that they spread over all of them.  What a registry tells of
+its members is added to the addresses that were given, each at a random place: one address is enough
+to start from, and what was given is never forgotten.
 
 Invariant: ``_at`` is the index of the address that is next; ``_failures`` counts since the last
 connection that lived.  Knows no clock and no random module.
@@ -18,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from waypost.client.addresses import Address
+from waypost.client.addresses import ADDRESSES_MAX, Address
 
 BACKOFF_BASE_MS: Final = 50
 BACKOFF_CAP_MS: Final = 2_000
@@ -36,12 +38,13 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 class Failover:
     """The order of the addresses of one registry, as one client goes through them."""
 
-    __slots__ = ("_at", "_draw", "_failures", "_order", "_whys")
+    __slots__ = ("_at", "_draw", "_failures", "_given", "_order", "_whys")
 
     def __init__(self, addresses: Sequence[Address], draw: Callable[[], float]) -> None:
         """``draw`` yields random numbers in [0, 1)."""
         assert addresses, "a registry has an address"
         self._draw = draw
+        self._given = frozenset(addresses)
         self._order = _shuffled(addresses, draw)
         self._at = 0
         self._failures = 0
@@ -61,6 +64,19 @@ class Failover:
     def others(self) -> list[Address]:
         """All addresses in the order in which they would be tried, the next one first."""
         return self._order[self._at :] + self._order[: self._at]
+
+    def learn(self, members: Sequence[Address]) -> list[Address]:
+        """Note who belongs to the registry now; returns those that are new."""
+        at = self._order[self._at]
+        fresh = [member for member in dict.fromkeys(members) if member not in self._order]
+        for address in fresh:
+            self._order.insert(int(self._draw() * (len(self._order) + 1)), address)
+        kept = self._given | {at, *members}
+        for address in [each for each in self._order if each not in kept]:
+            if len(self._order) > ADDRESSES_MAX:
+                self._order.remove(address)  # a member once
+        self._at = self._order.index(at)
+        return fresh
 
     def next(self) -> Attempt:
         """Say where to connect, and how long to wait before."""

@@ -1,8 +1,8 @@
 """Registrations that stay registered.
 
-``Registrar`` drives ``registrations``: it opens the session on each new connection, says in one
-write all that is due, and says it again after whatever goes wrong.  ``Registration`` is what the
-provider holds: one instance, to be changed, drained and deregistered.
+``Registrar`` drives ``registrations``: it opens the session on each new connection, and says in one
+write all that is due then; a registry that still has what was registered is told nothing again.
+``Registration`` is what the provider holds: one instance, to be changed, drained and deregistered.
 
 The session is one per client, whatever it registers: its lease and its grace are the shortest that
 any of its registrations asked for.  A session is attached before anything is registered under it,
@@ -19,20 +19,19 @@ from typing import Final
 import msgspec
 
 from waypost import wire
-from waypost.client.connection import Connection, Written
+from waypost.client.again import Again
+from waypost.client.connection import Connection
 from waypost.client.dialback import warn_if_unreachable
 from waypost.client.link import Link
 from waypost.client.registrations import Due, Registrations, State, Wish, error_of
-from waypost.client.retry import wait_before_retry_ms
+from waypost.client.writing import Writing, Written
 from waypost.commands import Refused
-from waypost.errors import Invalid, Overloaded, ReadOnly, TimedOut, Unavailable, WaypostError
+from waypost.errors import Invalid, TimedOut, Unavailable, UnknownSession, WaypostError
 from waypost.model import Health, Instance, Revision, check_instance, check_why
 
 log = logging.getLogger("waypost")
 
 GOODBYE_S: Final = 1.0
-RETRY_MS_BASE: Final = 25
-RETRY_MS_CAP: Final = 2_000
 WHY_DRAINING: Final = "drain asked for"
 
 
@@ -42,27 +41,28 @@ class Registrar:
     def __init__(
         self,
         session: str,
+        writing: Writing,
         *,
         draw: Callable[[], float],
         on_written: Callable[[Revision], None],
     ) -> None:
         self.link: Link
         """Set by the registry, which makes the two of them."""
+        self.again = Again(self.push, draw=draw)
+        """Attaches the session again."""
         self.registrations = Registrations()
         self._session = session
+        self._writing = writing
+        self._cluster = ""
         self._lease_ms: tuple[int, int] | None = None
         """The session's ttl and grace; None until something is registered under it."""
         self._is_attached = False
         self._attaching: asyncio.Task[None] | None = None
-        self._draw = draw
         self._on_written = on_written
         self._connection: Connection | None = None
         self._is_careful = False
         """One command in a write was refused with all others: say each alone, to find it."""
         self._alone: Due | None = None
-        self._failures = 0
-        self._last_error: WaypostError | None = None
-        self._retry: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._verifying: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -106,18 +106,19 @@ class Registrar:
 
     def push(self) -> None:
         """Say what is due."""
-        if self._connection is None or self._attaching is not None or self._retry is not None:
+        if self._connection is None or self._attaching is not None or self.again.is_due:
             return
         if self._lease_ms is not None and not self._is_attached:
             self._attaching = self._loop.create_task(self._attach(self._connection))
             return
+        self._writing.open()
         if self._is_careful and self.registrations.is_busy:
             return
         due_now = self.registrations.due(1 if self._is_careful else None)
         self._is_careful = self._is_careful and bool(due_now)
         self._alone = due_now[0] if self._is_careful else None
         for due in due_now:
-            future = self._connection.enqueue(due.command)
+            future = self._writing.enqueue(due.command)
             future.add_done_callback(partial(self._answered, due))
 
     def verify(self, wish: Wish) -> None:
@@ -129,24 +130,39 @@ class Registrar:
     # The link tells
 
     def connected(self, connection: Connection) -> None:
-        """Open the session on this connection, and say everything again."""
+        """Open the session on this connection; then say what the registry does not know."""
         self.disconnected()
+        if connection.welcome.cluster != self._cluster:
+            self._cluster = connection.welcome.cluster
+            self.registrations.forgotten()
         self._connection = connection
+        connection.on_moved = partial(self._moved, connection)
         self.push()
 
     def disconnected(self) -> None:
         """Nothing can be said until the next connection."""
         self._connection = None
         self._is_attached = False
-        self._failures = 0
         if self._attaching is not None:
             self._attaching.cancel()
             self._attaching = None
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        self.registrations.disconnected()
+        self.again.cancel()
         self._tell_waiters()
+
+    def unattached(self) -> None:
+        """The node knows nothing of the session on this connection."""
+        self._is_attached = False
+        self.again.later(UnknownSession("session: it is not attached to this connection"))
+
+    def _moved(self, connection: Connection) -> None:
+        """The session is attached elsewhere now; but this is where this client is."""
+        if connection is self._connection and self._is_attached:
+            log.warning(
+                "%s: the session was attached elsewhere: attaching it here again",
+                connection.address,
+            )
+            self._is_attached = False
+            self.push()
 
     async def close(self) -> None:
         """End the session: all that is registered under it goes, at once and in order."""
@@ -177,15 +193,19 @@ class Registrar:
         lease_ms = self._lease_ms
         body = wire.encode(wire.AttachSession(self._session, *lease_ms))
         try:
-            outcome = wire.decode_outcomes(await connection.ask(wire.ATTACH, body)).outcomes[0]
+            attached = wire.decode_attached(await connection.ask(wire.ATTACH, body))
+            outcome = attached.outcomes[0]
             if isinstance(outcome, Refused):
                 raise error_of(outcome)
         except WaypostError as error:
             self._attaching = None
-            self._failed(error)
+            if connection.is_open:
+                self.again.later(error)
             return
         self._attaching = None
+        self.again.setbacks.ended()
         self._is_attached = lease_ms == self._lease_ms
+        self.registrations.attached(attached.revision, _by_key(attached.holds))
         self.push()
 
     # Answers
@@ -196,9 +216,8 @@ class Registrar:
             self._unanswered(due, error)
             return
         written = future.result()
-        self._failures = 0
         self._on_written(written.revision)
-        must_attach = self.registrations.answered(due, written.outcome)
+        must_attach = self.registrations.answered(due, written.outcome, written.revision)
         if must_attach:
             self._is_attached = False
         wish = due.wish
@@ -213,41 +232,18 @@ class Registrar:
     def _unanswered(self, due: Due, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, WaypostError):
             raise error
-        is_wrong = isinstance(error, Invalid) and error.field != "session"
-        if is_wrong and due is self._alone:
-            assert isinstance(error, Invalid)
+        if isinstance(error, Invalid) and due is self._alone:
             self.registrations.refused(due, error)
             log.error("%s cannot be registered: %s", due.wish.instance.id, error)
             self._tell_waiters()
             self.push()
             return
         self.registrations.failed(due)
-        if is_wrong:
+        if isinstance(error, Invalid):
             self._is_careful = True
             self._loop.call_soon(self.push)
         elif error is not None:
-            if isinstance(error, Invalid):
-                self._is_attached = False  # the node knows nothing of this session here
-            self._failed(error)
-
-    def _failed(self, error: WaypostError) -> None:
-        """Nothing came of it: again in a moment, elsewhere if this node cannot do it at all."""
-        self._last_error = error
-        if self._connection is None or not self._connection.is_open or self._retry is not None:
-            return
-        self._failures += 1
-        if self.link.has_choice and not isinstance(error, Overloaded | ReadOnly):
-            self.link.leave()
-        if isinstance(error, Overloaded):
-            wait_ms = wait_before_retry_ms(error, self._failures, self._draw())
-        else:
-            bound_ms = min(RETRY_MS_CAP, RETRY_MS_BASE << min(self._failures, 8))
-            wait_ms = RETRY_MS_BASE + int(self._draw() * bound_ms)
-        self._retry = self._loop.call_later(wait_ms / 1000, self._again)
-
-    def _again(self) -> None:
-        self._retry = None
-        self.push()
+            self.again.later(error)
 
     def _why_not(self, wish: Wish, timeout_s: float) -> Unavailable:
         name = f"{wish.instance.service}/{wish.instance.id}"
@@ -255,10 +251,11 @@ class Registrar:
             return Unavailable(
                 f"{name}: not told within {timeout_s:g} s: {self.link.unavailable()}"
             )
-        if self._failures and self._last_error is not None:
-            error = type(self._last_error)
+        setbacks = self._writing.again.setbacks if self._is_attached else self.again.setbacks
+        if setbacks.error is not None:
+            error = type(setbacks.error)
             kind = error if issubclass(error, Unavailable) else Unavailable
-            return kind(f"{self._last_error} (tried {self._failures} times in {timeout_s:g} s)")
+            return kind(f"{setbacks.error} (tried {setbacks.count} times in {timeout_s:g} s)")
         return TimedOut(
             f"{name}: no answer within {timeout_s:g} s; it may still be carried out, and is said "
             "again as long as it is wanted"
@@ -378,3 +375,9 @@ class Registration:
     async def _settled(self, timeout_s: float) -> None:
         await self._registrar.settle(self._wish, timeout_s)
         await self._show(self.instance.service)
+
+
+def _by_key(holds: list[wire.Holding] | None) -> dict[tuple[str, str], int] | None:
+    if holds is None:
+        return None
+    return {(holding.service, holding.id): holding.incarnation for holding in holds}

@@ -2,15 +2,19 @@
 
 Each registration is a wish (an instance, its health, present or not) with a version that grows with
 each change of the wish, and the version that the registry last acknowledged.  What differs is due.
-A lost connection makes everything due again, so that registering, changing, leaving and coming back
-after a failure are one rule and not four.
+What the registry turns out not to have is due again, so that registering, changing, leaving and
+coming back after a failure are one rule and not four.
+
+A command that was under way when a connection was lost still is: it will be said again, as the
+same write, until it is answered.  Its answer may tell of a time before the session was attached
+anew; then what the session held at that moment is the later news.
 
 Always true: at most one command per registration is under way, so what is acknowledged is never
 older than what was acknowledged before; a registration that another process has taken over by a
 newer incarnation is out of the race for good.  Knows no clock and no connection.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -21,12 +25,13 @@ from waypost.errors import (
     Invalid,
     Rejected,
     Superseded,
+    TooOld,
     UnknownInstance,
     UnknownService,
     UnknownSession,
     WaypostError,
 )
-from waypost.model import Health, Instance, SessionId
+from waypost.model import Health, Instance, Revision, SessionId
 
 State = Literal["pending", "registered", "leaving", "left", "superseded", "refused"]
 _GONE: Final = (UnknownService.code, UnknownInstance.code, Superseded.code)
@@ -42,6 +47,7 @@ class Wish:
         "has_been_sent",
         "health",
         "instance",
+        "missed_at",
         "session",
         "state",
         "under_way",
@@ -58,6 +64,8 @@ class Wish:
         self.version = 1
         self.acknowledged = 0
         self.under_way: Due | None = None
+        self.missed_at: Revision = 0
+        """The session did not hold it when it was attached, at this revision."""
         self.has_been_sent = False
         self.state: State = "pending"
         self.error: WaypostError | None = None
@@ -159,11 +167,24 @@ class Registrations:
                 taken.append(wish.under_way)
         return taken
 
-    def disconnected(self) -> None:
-        """The connection is lost: whatever it carried, say everything again on the next one."""
+    def forgotten(self) -> None:
+        """The registry has lost its data, or is another one: say everything again."""
         for wish in self._wishes.values():
-            wish.under_way = None
             wish.acknowledged = 0
+            wish.missed_at = 0
+
+    def attached(self, revision: Revision, holds: Mapping[tuple[str, str], int] | None) -> None:
+        """The session is attached, and holds these incarnations; None if that is not known.
+
+        What of it was registered and is not there any more has to be said again.
+        """
+        for wish in self._wishes.values():
+            if not wish.session:
+                continue
+            held = None if holds is None else holds.get(wish.key)
+            if held is None or wish.instance.incarnation not in (0, held):
+                wish.acknowledged = 0
+                wish.missed_at = revision
 
     def failed(self, due: Due) -> None:
         """It was not carried out, or nobody knows: it is due again."""
@@ -177,20 +198,22 @@ class Registrations:
             due.wish.error = error
             self._end(due.wish, "refused")
 
-    def answered(self, due: Due, outcome: Outcome) -> bool:
-        """Take what became of it; returns whether the session must be attached again."""
+    def answered(self, due: Due, outcome: Outcome, revision: Revision) -> bool:
+        """Take what became of it at ``revision``; returns whether the session must be attached."""
         wish = due.wish
         if wish.under_way is not due:
-            return False  # said again since, on another connection: that answer counts
+            return False  # it has been given up since
         wish.under_way = None
         if isinstance(outcome, Refused):
             return self._refused(due, outcome)
-        wish.acknowledged = due.version
         if isinstance(due.command, Deregister):
+            wish.acknowledged = due.version
             self._end(wish, "left")
             return False
+        if revision > wish.missed_at:
+            wish.acknowledged = due.version
         wish.instance = msgspec.structs.replace(wish.instance, incarnation=outcome)
-        if wish.state == "pending":
+        if wish.state == "pending" and wish.acknowledged:
             wish.state = "registered"
         return False
 
@@ -198,6 +221,8 @@ class Registrations:
         wish = due.wish
         if refused.code == UnknownSession.code:
             return True
+        if refused.code == TooOld.code:
+            return False  # nobody knows what became of it: it is due again, as another write
         if isinstance(due.command, Deregister) and refused.code in _GONE:
             self._end(wish, "left")
             return False

@@ -41,8 +41,8 @@ class Peer:
     def say(self, kind: int, frame_id: int, body: object = None) -> None:
         self.raw(encode_frame(kind, frame_id, b"" if body is None else wire.encode(body)))
 
-    async def hello(self) -> wire.Welcome:
-        self.say(wire.HELLO, 1, wire.Hello(1, "a test"))
+    async def hello(self, client: str = "") -> wire.Welcome:
+        self.say(wire.HELLO, 1, wire.Hello(1, "a test", client))
         return wire.decode_welcome(await self.hear(wire.WELCOME, 1))
 
     def ask(self, kind: int, body: object = None) -> int:

@@ -25,7 +25,9 @@ async def test_a_hello_is_answered_with_the_version_the_node_and_the_data_set(wo
 
     welcome = await peer.hello()
 
-    assert welcome == wire.Welcome(1, "local", CLUSTER, 0, wire.PING_MS, wire.DEADLINE_MS)
+    assert welcome == wire.Welcome(
+        1, "local", CLUSTER, 0, wire.PING_MS, wire.DEADLINE_MS, (), "local"
+    )
 
 
 @native
@@ -149,7 +151,7 @@ def test_a_body_that_cannot_be_read_is_refused_and_the_connection_stays_usable(
     [
         (wire.WRITE, [[*msgspec.to_builtins(Reg(ORDERS)), "DEEP"]]),
         (wire.RESOLVE, [*msgspec.to_builtins(wire.Resolve("orders")), "DEEP"]),
-        (wire.HELLO, [1, "", "DEEP"]),
+        (wire.HELLO, [1, "", "", "DEEP"]),
     ],
 )
 def test_a_body_nested_deeper_than_any_stack_is_refused(kind: int, body: object) -> None:
@@ -536,3 +538,66 @@ def test_a_refusal_names_what_is_wrong_and_changes_nothing() -> None:
             assert world.record("orders", "o-1").instance.host == "10.0.0.1"
 
     uvloop.run(run())
+
+
+@native
+async def test_a_write_that_comes_again_on_another_connection_is_carried_out_once(
+    world: World,
+) -> None:
+    one, two = await world.connect(hello=False), await world.connect(hello=False)
+    for peer in (one, two):
+        await peer.hello(client="c1")
+    register = [Reg(ORDERS), Deregister("orders", "o-9")]
+    one.say(wire.WRITE, 7, register)
+    first = await one.hear(wire.OUTCOMES, 7)
+    await one.register("others", "x")
+
+    two.say(wire.WRITE, 7, register)
+
+    assert await two.hear(wire.OUTCOMES, 7) == first
+    assert world.record("orders", "o-1").revision == wire.decode_outcomes(first).revision
+
+
+@native
+async def test_the_same_id_is_another_write_if_it_comes_from_another_client(world: World) -> None:
+    one, two = await world.connect(hello=False), await world.connect()
+    await one.hello(client="c1")
+
+    revisions = []
+    for peer in (one, two, two):
+        peer.say(wire.WRITE, 7, [Reg(ORDERS)])
+        outcomes = wire.decode_outcomes(await peer.hear(wire.OUTCOMES, 7))
+        revisions.append(outcomes.revision)
+
+    assert revisions == [1, 2, 3]
+
+
+@native
+async def test_a_write_of_a_client_that_names_itself_needs_an_id(world: World) -> None:
+    peer = await world.connect(hello=False)
+    await peer.hello(client="c1")
+
+    peer.say(wire.WRITE, 0, [Reg(ORDERS)])
+
+    assert (await peer.fault(0)).field == "id"
+    assert world.node.revision == 0
+
+
+@native
+async def test_a_client_with_too_long_a_name_is_hung_up_on(world: World) -> None:
+    peer = await world.connect(hello=False)
+
+    peer.say(wire.HELLO, 1, wire.Hello(1, "", "x" * (wire.CLIENT_CHARS_MAX + 1)))
+
+    assert (await peer.fault(0)).code == "protocol-violation"
+
+
+@native
+async def test_a_welcome_tells_who_the_members_are_and_who_leads(world: World) -> None:
+    world.node.native_addresses = ("10.0.0.1:8300", "10.0.0.2:8300")
+    peer = await world.connect(hello=False)
+
+    welcome = await peer.hello()
+
+    assert welcome.members == ("10.0.0.1:8300", "10.0.0.2:8300")
+    assert welcome.leader == "local"

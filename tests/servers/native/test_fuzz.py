@@ -30,7 +30,7 @@ from waypost.transport.frames import encode_frame
 KINDS = sorted(
     each
     for name, each in vars(wire).items()
-    if name.isupper() and isinstance(each, int) and each <= wire.FAULT
+    if name.isupper() and isinstance(each, int) and each < 60
 )
 REQUESTS = [kind for kind in KINDS if kind < wire.WELCOME]
 

@@ -206,6 +206,20 @@ async def test_a_session_that_attaches_within_its_grace_was_never_gone(world: Wo
 
 
 @native
+async def test_an_attach_tells_what_the_session_holds(world: World) -> None:
+    old, new = await world.connect(), await world.connect()
+    await old.attach("s")
+    life = await old.register("orders", "o-1", "s")
+    await old.register("orders", "o-2")
+
+    asked = new.ask(wire.ATTACH, wire.AttachSession("s", 9_000, 2_000))
+    attached = wire.decode_attached(await new.hear(wire.OUTCOMES, asked))
+
+    assert attached.holds == [wire.Holding("orders", "o-1", life)]
+    assert attached.revision == world.node.revision
+
+
+@native
 async def test_a_session_moves_to_the_connection_that_attached_it_last(world: World) -> None:
     old, new = await world.connect(), await world.connect()
     await old.attach("s")
@@ -213,6 +227,7 @@ async def test_a_session_moves_to_the_connection_that_attached_it_last(world: Wo
 
     await new.attach("s")
 
+    assert wire.decode_text(await old.hear(wire.MOVED, 0)) == "s"
     asked = old.ask(wire.WRITE, [Register(ORDERS, "s")])
     assert (await old.fault(asked)).field == "session"
     asked = old.ask(wire.DETACH, "s")

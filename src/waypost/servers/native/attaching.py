@@ -15,8 +15,14 @@ from waypost.wire import AttachSession
 class Holder(Owner, Protocol):
     """The connection that holds a session, or is about to."""
 
-    def attached(self, attach: AttachSession, outcome: Outcome | None) -> None:
-        """The session is attached (its attachment), or refused."""
+    def attached(
+        self, attach: AttachSession, ticket: int, revision: int, outcomes: list[Outcome]
+    ) -> None:
+        """The session is attached (its outcome is the attachment), or refused."""
+        ...
+
+    def not_attached(self, ticket: int, error: WaypostError) -> None:
+        """The session is not attached, or nobody knows."""
         ...
 
     def detached(self, session: str) -> None:
@@ -35,13 +41,11 @@ class Attaching:
 
     def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:
         """It was committed."""
-        self._holder.attached(self._attach, outcomes[0])
-        self._holder.answered(ticket, revision, outcomes)
+        self._holder.attached(self._attach, ticket, revision, outcomes)
 
     def failed(self, ticket: int, error: WaypostError) -> None:
         """It was not, or may not have been."""
-        self._holder.attached(self._attach, None)
-        self._holder.failed(ticket, error)
+        self._holder.not_attached(ticket, error)
 
 
 class Detaching:
