@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.node.etcd.servers import EtcdServer
 
-from waypost.node.etcd.client import EtcdSettings
+from waypost.node.etcd.settings import EtcdSettings
 
 
 @pytest.fixture(scope="module")

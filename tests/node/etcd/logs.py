@@ -9,10 +9,11 @@ from waypost.catalog.state import Catalog
 from waypost.consensus.epoch import Epoch
 from waypost.errors import TimedOut, WaypostError
 from waypost.node.etcd import rpc
-from waypost.node.etcd.client import EtcdClient, EtcdSettings
+from waypost.node.etcd.client import EtcdClient
 from waypost.node.etcd.layout import Keys
 from waypost.node.etcd.log import EtcdLog
 from waypost.node.etcd.opening import find_epoch, open_epoch
+from waypost.node.etcd.settings import EtcdSettings
 
 
 class Heard:

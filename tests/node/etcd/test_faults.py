@@ -13,8 +13,9 @@ from tests.node.etcd.servers import EtcdServer, three
 from tests.node.etcd.world import run
 
 from waypost.errors import CorruptData, TimedOut, Unavailable
-from waypost.node.etcd.client import EtcdClient, EtcdSettings
+from waypost.node.etcd.client import EtcdClient
 from waypost.node.etcd.opening import find_epoch
+from waypost.node.etcd.settings import EtcdSettings
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from tests.node.etcd.world import run, until
 from waypost.consensus.core import KIND_BATCH, KIND_SEAL
 from waypost.errors import CorruptData, Invalid, Superseded, TimedOut, Unavailable
 from waypost.node.etcd import rpc
-from waypost.node.etcd.client import EtcdClient, EtcdSettings
+from waypost.node.etcd.client import EtcdClient
 from waypost.node.etcd.layout import BATCH_BYTES_MAX
+from waypost.node.etcd.settings import EtcdSettings
 from waypost.node.etcd.snapshots import write_snapshot
 
 

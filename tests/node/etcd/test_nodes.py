@@ -4,7 +4,7 @@ import asyncio
 
 from tests.node.etcd.world import member, run, until
 
-from waypost.node.etcd.client import EtcdSettings
+from waypost.node.etcd.settings import EtcdSettings
 
 
 def test_what_was_acknowledged_is_there_after_a_restart(settings: EtcdSettings) -> None:

@@ -12,8 +12,9 @@ from tests.node.etcd.world import run
 
 from waypost.errors import Invalid, TimedOut
 from waypost.node.etcd import rpc
-from waypost.node.etcd.client import EtcdClient, EtcdSettings
+from waypost.node.etcd.client import EtcdClient
 from waypost.node.etcd.preflight import preflight
+from waypost.node.etcd.settings import EtcdSettings
 
 
 class Certificates:

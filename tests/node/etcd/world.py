@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from waypost.model import Instance
-from waypost.node.etcd.client import EtcdSettings
 from waypost.node.etcd.engine import EtcdEngine, open_etcd_node
+from waypost.node.etcd.settings import EtcdSettings
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.wire import Resolve

@@ -19,7 +19,6 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import grpc
-import msgspec
 
 from waypost.errors import (
     CorruptData,
@@ -31,6 +30,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.node.etcd import rpc
+from waypost.node.etcd.settings import EtcdSettings
 
 CALL_S: Final = 2.0
 """One attempt; etcd itself gives up on a request after seven seconds."""
@@ -82,22 +82,6 @@ class _Call(Ended, Protocol):
 
 class _StreamCall(Ended, Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
-
-
-class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the user's etcd is, and how to get in."""
-
-    endpoints: tuple[str, ...]
-    """``http://host:port`` or ``https://host:port``, any number of the cluster's members."""
-    prefix: str = "/waypost"
-    """Everything is below it; two registries in one etcd need two."""
-    ca: str = ""
-    """File with the certificates that sign etcd's; empty takes grpc's own roots."""
-    cert: str = ""
-    key: str = ""
-    """Files with this node's certificate and its key, for an etcd that asks for one."""
-    user: str = ""
-    password: str = ""
 
 
 class Compacted(Exception):

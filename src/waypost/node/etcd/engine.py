@@ -18,10 +18,11 @@ from waypost.consensus.core import KIND_BATCH
 from waypost.errors import Unavailable, WaypostError
 from waypost.node.absences import Absences, Owners
 from waypost.node.engine import EngineStatus
-from waypost.node.etcd.client import EtcdClient, EtcdSettings
+from waypost.node.etcd.client import EtcdClient
 from waypost.node.etcd.log import EtcdLog
 from waypost.node.etcd.members import Guard, Members
 from waypost.node.etcd.opening import find_epoch, open_epoch
+from waypost.node.etcd.settings import EtcdSettings
 from waypost.node.etcd.snapshots import is_due, write_snapshot
 from waypost.node.node import Node
 
@@ -53,6 +54,7 @@ class EtcdEngine:
         self.log, self.members = ordered, members
         await ordered.start()
         await members.start()
+        members.on_change = self._node.changed
         self._task = asyncio.create_task(self._look())
 
     # Engine
@@ -68,6 +70,7 @@ class EtcdEngine:
             durable=True,
             writable=self.log.is_writable,
             members=tuple(sorted(self.members.alive)),
+            addresses=tuple(filter(None, map(self.members.alive.get, sorted(self.members.alive)))),
         )
 
     @property
@@ -203,11 +206,14 @@ async def open_etcd_node(
     settings: EtcdSettings,
     name: str,
     *,
+    address: str = "",
     clock: Callable[[], int] = time.monotonic_ns,
     accept_data_loss: bool = False,
     on_fatal: Callable[[BaseException], None],
 ) -> Node:
     """Begin or find the registry below the prefix, and take part in it.
+
+    ``address`` is where clients reach the native port of this node.
 
     Raises ``Invalid`` for credentials or endpoints that cannot be, ``CorruptData`` for an etcd that
     is not the one of this registry, ``TimedOut`` for one that does not answer.
@@ -228,7 +234,7 @@ async def open_etcd_node(
         for entry in found.entries:
             index = found.init.s + entry.version - 1
             engine.entry(index, entry.kind, entry.payload, 0)
-        await engine.start(ordered, Members(client, keys, name, clock))
+        await engine.start(ordered, Members(client, keys, name, address, clock))
     except BaseException:
         client.close()
         raise

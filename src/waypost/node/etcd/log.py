@@ -91,7 +91,7 @@ class EtcdLog:
         self._barriers: list[int] = []
         self._passing: list[tuple[int, int, list[int]]] = []
         self._ask = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self._failure: WaypostError | None = None
 
     # Life
@@ -100,23 +100,23 @@ class EtcdLog:
         """Take this node's name over, and follow the log from where ``found`` ended."""
         await self.writer.take_over()
         self.fresh_ns = self._clock()
-        self._tasks = [
+        self.tasks = [
             asyncio.create_task(self._guarded(part))
             for part in (self.writer.run(), self._watch(), self._confirm())
         ]
 
     async def stop(self) -> None:
         """Finish what is on its way, and leave; the caller answers for what is not."""
-        if self._failure is None and self._tasks:
+        if self._failure is None and self.tasks:
             try:
                 async with asyncio.timeout(2.0):
                     await self.writer.drained()
                     await self.writer.give_back()
             except (TimeoutError, WaypostError) as error:
                 log.warning("left etcd in a hurry: %s", error)
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     # Using it
 

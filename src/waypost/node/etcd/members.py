@@ -37,17 +37,22 @@ class Members:
         client: EtcdClient,
         keys: Keys,
         node: str,
+        address: str = "",
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._client = client
         self._keys = keys
         self._node = node
+        self._address = address
         self._clock = clock
         self._lease = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self.alive: frozenset[str] = frozenset((node,))
+        self.alive: dict[str, str] = {node: address}
+        """Who lives, and where its native port is."""
         self.lost_ns: dict[str, int] = {}
         """When those that were seen alive were lost."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Told when somebody came or went."""
         self.guard: Guard | None = None
         """This node is the expirer: the key, and the revision at which it put it."""
 
@@ -56,10 +61,14 @@ class Members:
         await self._renew()
         self._tasks = [asyncio.create_task(part) for part in (self._keep(), self._follow())]
 
-    async def stop(self) -> None:
-        """Leave: the others see it at once."""
+    def vanish(self) -> None:
+        """Show nothing any more: the others see it when the lease is over."""
         for task in self._tasks:
             task.cancel()
+
+    async def stop(self) -> None:
+        """Leave: the others see it at once."""
+        self.vanish()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._lease:
             try:
@@ -80,7 +89,8 @@ class Members:
             return
         self.guard = None
         lease = await self._client.grant(LEASE_S)
-        living = rpc.put(self._keys.living(self._node), _value(self._node, lease), lease=lease)
+        address = self._address.encode()
+        living = rpc.put(self._keys.living(self._node), address, lease=lease)
         await self._client.txn([], [living])
         self._lease = lease
 
@@ -101,11 +111,12 @@ class Members:
             [rpc.get(keys.alive, keys.alive_end), rpc.get(keys.expirer)]
         )
         living, expirer = answer.ranges
-        now_alive = frozenset(self._name(kv.key) for kv in living.kvs)
-        for name in self.alive - now_alive:
-            self._note(name, is_lost=True)
-        for name in now_alive:
-            self._note(name, is_lost=False)
+        known = set(self.alive)
+        for kv in living.kvs:
+            known.discard(self._came(kv))
+        for name in sorted(known):
+            self._went(name)
+        self.on_change()
         if not expirer.kvs:
             await self._apply_for_expirer()
         elif expirer.one.value == _value(self._node, self._lease):
@@ -116,18 +127,24 @@ class Members:
         async for told in self._client.watch(request):
             for event in told.events:
                 if event.kv.key.startswith(keys.alive):
-                    self._note(self._name(event.kv.key), is_lost=event.is_delete)
+                    if event.is_delete:
+                        self._went(self._name(event.kv.key))
+                    else:
+                        self._came(event.kv)
+                    self.on_change()
                 elif event.kv.key == keys.expirer and event.is_delete:
                     await self._apply_for_expirer()
 
-    def _note(self, name: str, *, is_lost: bool) -> None:
-        if is_lost:
-            self.alive -= {name}
+    def _came(self, kv: rpc.KeyValue) -> str:
+        name = self._name(kv.key)
+        self.alive[name] = kv.value.decode(errors="replace")
+        self.lost_ns.pop(name, None)
+        return name
+
+    def _went(self, name: str) -> None:
+        if self.alive.pop(name, None) is not None:
             self.lost_ns[name] = self._clock()
             log.info("node %r is gone", name)
-        else:
-            self.alive |= {name}
-            self.lost_ns.pop(name, None)
 
     async def _apply_for_expirer(self) -> None:
         key = self._keys.expirer
