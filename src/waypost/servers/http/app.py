@@ -20,7 +20,7 @@ from waypost.node.registry import Registry
 from waypost.servers.http.decoding import decode
 from waypost.servers.http.handlers import etag, service_answer
 from waypost.servers.http.openapi import document
-from waypost.servers.http.operations import Call, Door, Operation
+from waypost.servers.http.operations import Answer, Call, Door, Operation
 from waypost.servers.http.problems import UnknownRoute, WrongMethod, problem_response
 from waypost.servers.http.requests import (
     ClientGone,
@@ -30,7 +30,6 @@ from waypost.servers.http.requests import (
     read_body,
 )
 from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH
-from waypost.servers.http.streams import EventStream
 
 _OF_SERVICES: Final = SERVICES_PATH + "/"
 _RESOLVE: Final = _OF_SERVICES + "{service}"
@@ -125,7 +124,7 @@ class Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Perform the operation that the method names; answer also whatever goes wrong."""
         started = time.perf_counter()
-        response: Response | EventStream
+        response: Answer
         try:
             response = await self._perform(Request(scope, receive))
         except ClientGone:
@@ -139,7 +138,7 @@ class Resource:
         self._door.metrics.observe(self._path, method, response.status_code, seconds)
         await response(scope, receive, send)
 
-    async def _perform(self, request: Request) -> Response | EventStream:
+    async def _perform(self, request: Request) -> Answer:
         check_head(request.scope)
         operation = self._by_method.get(request.method)
         if operation is None:

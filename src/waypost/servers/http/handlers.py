@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from waypost.errors import UnknownInstance, UnknownService, WaypostError
 from waypost.model import HEALTHS, HealthFilter, Query, Revision, Source, check_service
+from waypost.servers.http.backup import BackupStream
 from waypost.servers.http.bodies import (
     Alive,
     Batch,
@@ -245,6 +246,15 @@ async def watch(call: Call, body: None) -> EventStream:  # noqa: ARG001
 async def status(call: Call, body: None) -> Response:  # noqa: ARG001
     """How this node is."""
     return _json(call.registry.status())
+
+
+async def snapshot(call: Call, body: None) -> BackupStream:  # noqa: ARG001
+    """Everything that the registry holds, as a file to restore from."""
+    backups = call.door.backups
+    backups.admit()
+    consistency: Consistency = call.query.choice("consistency", CONSISTENCIES, "default")
+    revision, pieces = await call.registry.backup(consistency)
+    return BackupStream(backups, revision, pieces)
 
 
 async def healthz(call: Call, body: None) -> Response:  # noqa: ARG001

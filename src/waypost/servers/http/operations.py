@@ -13,6 +13,8 @@ from starlette.responses import Response
 
 from waypost.model import check_id, check_service
 from waypost.node.registry import Registry
+from waypost.servers.http.backup import CONTENT_TYPE as SNAPSHOT_TYPE
+from waypost.servers.http.backup import Backups, BackupStream
 from waypost.servers.http.metrics import HttpMetrics
 from waypost.servers.http.requests import Parameters
 from waypost.servers.http.streams import EventStream, Streams
@@ -21,12 +23,13 @@ from waypost.servers.http.streams import EventStream, Streams
 class Door:
     """What operations work with: the registry, and the door's own state."""
 
-    __slots__ = ("metrics", "openapi", "registry", "streams")
+    __slots__ = ("backups", "metrics", "openapi", "registry", "streams")
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.metrics = HttpMetrics()
         self.streams = Streams()
+        self.backups = Backups()
         self.openapi = b""
         """The document of this very door."""
 
@@ -56,7 +59,8 @@ class Call:
         return self.door.registry
 
 
-Handler = Callable[[Call, Any], Awaitable[Response | EventStream]]
+Answer = Response | EventStream | BackupStream
+Handler = Callable[[Call, Any], Awaitable[Answer]]
 """Takes the call and the decoded body (None without one)."""
 
 
@@ -91,5 +95,5 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_stream(self) -> bool:
-        """Whether its answer has no end."""
-        return "text/event-stream" in self.answers.values()
+        """Whether its answer is made while it is read."""
+        return bool({"text/event-stream", SNAPSHOT_TYPE} & set(map(str, self.answers.values())))

@@ -7,6 +7,7 @@ from typing import Final
 
 from waypost.catalog.state import INCARNATION_MAX
 from waypost.servers.http import handlers
+from waypost.servers.http.backup import CONTENT_TYPE as SNAPSHOT_TYPE
 from waypost.servers.http.bodies import (
     Alive,
     Batch,
@@ -131,6 +132,20 @@ OPERATIONS: Final = (
         handler=handlers.status,
         summary="How this node is",
         answers={200: NodeStatus},
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/snapshot",
+        handler=handlers.snapshot,
+        summary="Everything that the registry holds, as a file to restore from",
+        parameters=(
+            Parameter(
+                "consistency",
+                "Whether it has all that was acknowledged before, or what this node knows.",
+                {"type": "string", "enum": list(handlers.CONSISTENCIES), "default": "default"},
+            ),
+        ),
+        answers={200: SNAPSHOT_TYPE},
     ),
     Operation(
         method="GET",
