@@ -1,0 +1,286 @@
+"""The clients: sessions that retry until they are answered, and write down what they saw.
+
+A client has one call under way.  Whoever refuses names the leader, and is believed; who does not
+answer in time is passed over.  A write is repeated with the origin that it had, so that it takes
+effect once; a client that loses patience is gone for good, and another begins in its place.
+
+The history that comes of it is for the checkers: virtual times, and the indexes that were told.
+"""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Protocol
+
+import msgspec
+
+from waypost.commands import (
+    Attach,
+    Command,
+    Deregister,
+    Detach,
+    Origin,
+    Register,
+    SetHealth,
+    encode_part,
+)
+from waypost.consensus.core import Index, Nid, Ns
+from waypost.errors import UnknownInstance, UnknownService
+from waypost.model import Health, Instance
+from waypost.sim.checkers.history import Operation, Result
+from waypost.sim.checkers.models import OK, UNKNOWN
+from waypost.sim.marks import Marks
+from waypost.sim.messages import Reply, Request
+from waypost.sim.plan import MS, Setting, Task
+
+ATTEMPT: Ns = 120 * MS
+PAUSE: Ns = 10 * MS
+LATE: Ns = 400 * MS
+"""A task that had to wait for longer is left out."""
+STALE: tuple[Ns, ...] = (20 * MS, 100 * MS, 500 * MS)
+_KINDS = {
+    "set_health": "health",
+    "read": "resolve",
+    "read_stale": "resolve",
+    "read_linear": "resolve",
+}
+"""What the checkers call it."""
+_HEALTHS: tuple[Health, ...] = ("passing", "warning", "critical", "draining")
+
+
+class Surroundings(Protocol):
+    """Where clients live."""
+
+    def call(self, at: Ns, what: Callable[[Ns], None]) -> None:
+        """Do something later."""
+        ...
+
+    def send(self, client: int, machine: int, request: Request) -> None:
+        """Send a request."""
+        ...
+
+    def machine_of(self, nid: Nid) -> int | None:
+        """Where a node lives."""
+        ...
+
+
+class Notebook:
+    """What all clients saw: the operations, and the origin of each beside it."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.origins: list[Origin] = []
+
+    def write(self, origin: Origin, operation: Operation) -> None:
+        """Add an operation."""
+        self.operations.append(operation)
+        self.origins.append(origin)
+
+    def settled(self, places: Mapping[Origin, Index]) -> list[Operation]:
+        """The history, with what never came back where the log has it, or left out."""
+        kept: list[Operation] = []
+        for operation, origin in zip(self.operations, self.origins, strict=True):
+            if operation.back is not None:
+                kept.append(operation)
+            elif (index := places.get(origin)) is not None:
+                kept.append(msgspec.structs.replace(operation, index=index))
+        return kept
+
+
+class Client:
+    """One of them.
+
+    Invariant: at most one call is under way; its number is ``seq``.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        setting: Setting,
+        tasks: list[Task],
+        rng: Random,
+        around: Surroundings,
+        marks: Marks,
+        notebook: "Notebook",
+    ) -> None:
+        self._number = number
+        self._patience = setting.patience
+        self._machines = setting.members + setting.spares
+        self._tasks = tasks[::-1]
+        self._rng = rng
+        self._around = around
+        self._marks = marks
+        self._notebook = notebook
+        self._life = 0
+        self._is_ending = False
+        self._request: Request | None = None
+        self._task: Task | None = None
+        self._machine = 0
+        self._called: Ns = 0
+        self._seq = 0
+        self._seen: Index = 0
+        self._value = 1_000 * (1 + number)
+        self._args: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> int:
+        """Of this life of it: nobody else writes under it."""
+        return self._life * 100 + self._number
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way, and nothing will be."""
+        return self._request is None and not self._tasks
+
+    def start(self) -> None:
+        """Begin with the first task."""
+        self._next(0)
+
+    def end(self) -> None:
+        """Take on nothing new, and wait for the answer to what is under way, however long."""
+        self._tasks.clear()
+        self._is_ending = True
+
+    def _next(self, now: Ns) -> None:
+        while self._tasks and self._tasks[-1].at < now - LATE:
+            self._tasks.pop()
+        if self._tasks:
+            task = self._tasks.pop()
+            self._task = task
+            self._around.call(max(now + MS // 10, task.at), lambda at: self._begin(at, task))
+
+    def _begin(self, now: Ns, task: Task) -> None:
+        if self._is_ending:
+            return
+        self._seq += 1
+        self._called = now
+        self._machine = task.machine
+        service = f"svc-{task.service}"
+        commands, self._args = self._commands(task, service)
+        self._request = Request(
+            self.id,
+            self._seq,
+            0,
+            task.kind,
+            encode_part(commands) if commands else b"",
+            service,
+            self._seen,
+            STALE[task.instance % len(STALE)] if task.kind == "read_stale" else 0,
+        )
+        self._attempt(now)
+
+    def _commands(self, task: Task, service: str) -> tuple[list[Command], tuple[str, ...]]:
+        name = f"i{task.instance}"
+        match task.kind:
+            case "register":
+                self._value += 1
+                instance = Instance(service, name, "10.0.0.1", self._value)
+                return [Register(instance)], (name, str(self._value))
+            case "deregister":
+                return [Deregister(service, name)], (name,)
+            case "set_health":
+                health = _HEALTHS[self._seq % len(_HEALTHS)]
+                return [SetHealth(service, name, health)], (name, health)
+            case "attach":
+                return [Attach(f"session-{self._number}", f"m{task.machine}", 10_000, 2_000)], ()
+            case "detach":
+                return [Detach(f"session-{self._number}")], ()
+            case "read" | "read_stale" | "read_linear":
+                return [], ()
+
+    def _attempt(self, now: Ns) -> None:
+        request = self._request
+        assert request is not None
+        attempt = request.attempt + 1
+        self._request = Request(
+            request.client,
+            request.seq,
+            attempt,
+            request.kind,
+            request.part,
+            request.service,
+            request.seen,
+            request.stale,
+        )
+        if attempt > 1:
+            self._marks.hit("client tries again")
+        self._around.send(self._number, self._machine, self._request)
+        self._around.call(now + ATTEMPT, lambda at: self._overdue(at, request.seq, attempt))
+
+    def _overdue(self, now: Ns, seq: int, attempt: int) -> None:
+        request = self._request
+        if request is None or (request.seq, request.attempt) != (seq, attempt):
+            return
+        if not self._is_ending and now - self._called > self._patience:
+            self._give_up(now)
+            return
+        self._machine = self._rng.randrange(self._machines)
+        self._attempt(now)
+
+    def reply(self, now: Ns, reply: Reply) -> None:
+        """An answer came."""
+        request = self._request
+        if request is None or (request.client, request.seq) != (reply.client, reply.seq):
+            return
+        if reply.what == "done":
+            # To whichever attempt: they all are the same call.
+            self._done(now, request, reply)
+        elif reply.attempt == request.attempt:
+            leader = self._around.machine_of(reply.leader) if reply.leader else None
+            self._machine = self._rng.randrange(self._machines) if leader is None else leader
+            seq, attempt = request.seq, request.attempt
+            self._around.call(now + PAUSE, lambda at: self._retry(at, seq, attempt))
+
+    def _retry(self, now: Ns, seq: int, attempt: int) -> None:
+        request = self._request
+        if request is not None and (request.seq, request.attempt) == (seq, attempt):
+            if not self._is_ending and now - self._called > self._patience:
+                self._give_up(now)
+            else:
+                self._attempt(now)
+
+    def _done(self, now: Ns, request: Request, reply: Reply) -> None:
+        is_read = not request.part
+        is_unknown = reply.result in (UnknownService.code, UnknownInstance.code)
+        result = UNKNOWN if is_unknown else reply.result
+        self._note(request, now, reply.instances if is_read else result, reply.index)
+        self._seen = max(self._seen, reply.index)
+        self._request = None
+        self._marks.hit(f"{request.kind} done")
+        if not is_read and reply.result != OK:
+            self._marks.hit(f"write {reply.result}")
+        self._next(now)
+
+    def _give_up(self, now: Ns) -> None:
+        request = self._request
+        assert request is not None
+        self._marks.hit("client gave up")
+        self._note(request, None, None, None)
+        self._request = None
+        self._life += 1
+        self._seq = 0
+        self._seen = 0
+        self._next(now)
+
+    def _note(self, request: Request, back: Ns | None, result: Result, index: Index | None) -> None:
+        if request.kind in ("attach", "detach"):
+            return
+        stale = {"read": None, "read_stale": request.stale}.get(request.kind, 0)
+        self._notebook.write(
+            Origin(origin_name(request.client), request.seq),
+            Operation(
+                origin_name(request.client),
+                request.service,
+                _KINDS.get(request.kind, request.kind),
+                self._args,
+                result,
+                self._called,
+                back,
+                index,
+                stale=stale,
+            ),
+        )
+
+
+def origin_name(client: int) -> str:
+    """The id under which a life of a client writes."""
+    return f"client-{client}"

@@ -1,0 +1,439 @@
+"""One machine: a clock, a disk, an inbox, and the process that runs on it, when one does.
+
+Hands what comes in to the process in the order in which it came, at the machine's own time, and
+sees to the disk: one sync under way, and what is handed out meanwhile goes with the next.
+
+Always true: a process that ended hears nothing any more; an answer of the disk that was meant for
+an earlier process is thrown away.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from waypost.catalog.snapshots import load
+from waypost.catalog.state import Catalog
+from waypost.consensus.core import FOREVER, Index, Nid, Ns, Snap, Write
+from waypost.consensus.epoch import Peer
+from waypost.consensus.settings import Settings
+from waypost.errors import CorruptData
+from waypost.replica.member import MakeCore, MemberStatus
+from waypost.replica.peer_messages import PeerMessage, decode_message, encode_message
+from waypost.sim.clocks import Clock
+from waypost.sim.drive import MemoryDrive, WalDrive
+from waypost.sim.marks import Marks
+from waypost.sim.messages import Letter, Parcel, Receipt, Reply, Request
+from waypost.sim.oracle import Oracle
+from waypost.sim.plan import Setting
+from waypost.sim.process import Process
+
+CLUSTER = 0x5EED
+
+CoreMaker = Callable[[Nid, Settings, Callable[[], float], Callable[[], Ns]], MakeCore]
+"""Of a node, its settings, its chance and its clock: what makes its cores."""
+
+
+class Around(Protocol):
+    """The world, as a machine sees it."""
+
+    now: Ns
+
+    def call(self, at: Ns, what: Callable[[Ns], None]) -> None:
+        """Do something later."""
+        ...
+
+    def post(self, source: int, target: Nid, parcel: object) -> None:
+        """Send to wherever a node lives."""
+        ...
+
+    def answer(self, machine: int, reply: Reply) -> None:
+        """Send to a client."""
+        ...
+
+    def retired(self, machine: "Machine") -> None:
+        """A node that was removed is not needed any more."""
+        ...
+
+    def told(self, machine: "Machine", status: MemberStatus) -> None:
+        """A node's role, leader or epoch changed."""
+        ...
+
+    def story(self, what: str) -> None:
+        """Something worth telling happened."""
+        ...
+
+
+class Machine:
+    """See the module."""
+
+    def __init__(
+        self,
+        number: int,
+        setting: Setting,
+        rng: Random,
+        around: Around,
+        oracle: Oracle,
+        marks: Marks,
+        settings: Settings,
+        maker: CoreMaker,
+    ) -> None:
+        self.number = number
+        self.name = f"m{number}"
+        self.peer = self.peer_of(number)
+        self.clock = Clock(setting.offset[number], setting.drift_ppm[number])
+        self.nid: Nid = 0
+        self.process: Process | None = None
+        self.is_paused = False
+        self.is_gone = False
+        """It was removed, and is not started any more."""
+        self.stalled_until: Ns = 0
+        self.is_sync_to_fail = False
+        self.drive: MemoryDrive
+        self._setting = setting
+        self._rng = rng
+        self._around = around
+        self._oracle = oracle
+        self._marks = marks
+        self._maker = maker
+        self._settings = settings
+        self._lag = setting.lag[number]
+        self._inbox: list[Letter | Parcel | Receipt | Request] = []
+        self._life = 0  # of its processes
+        self._under_way = 0  # writes that the disk works on
+        self._timer: Ns = FOREVER
+        self._wakes = False  # a look into the inbox is planned
+
+    @staticmethod
+    def peer_of(number: int) -> Peer:
+        """How a machine is called, and where the others reach it."""
+        return Peer(f"m{number}", f"m{number}:8300")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a process runs, paused or not."""
+        return self.process is not None
+
+    # Starting and ending
+
+    def become(self, nid: Nid) -> None:
+        """Be a node that nobody knew: an empty disk, with an id of its own."""
+        self.nid = nid
+        choose = self._rng.randrange
+        if self._setting.real_wal:
+            self.drive = WalDrive(choose, cluster=CLUSTER, node=nid)
+        else:
+            self.drive = MemoryDrive(choose)
+
+    def start(self) -> bool:
+        """Start a process on what the disk holds; False if nothing can be started from that."""
+        assert self.process is None, f"{self.name} runs"
+        now = self._around.now
+        try:
+            boot = self.drive.boot()
+        except CorruptData as error:
+            self._marks.hit("disk refused at start")
+            self._around.story(f"{self.name} does not start: {error}")
+            return False
+        self._life += 1
+        self._marks.hit("start")
+        drive = self.drive
+        life = self._oracle.starts(self.nid, drive.durable, drive.newest, boot.snap.index)
+        self._oracle.is_snapshot(self.nid, boot.snap)
+        self.process = Process(
+            self.nid,
+            self,
+            self._oracle,
+            self._marks,
+            boot=boot,
+            life=life,
+            catalog=self.load(boot.snap.index),
+            now=self.clock.read(now),
+            lineage=CLUSTER,
+            make_core=self._maker(
+                self.nid,
+                self._settings,
+                self._rng.random,
+                lambda: self.clock.read(self._around.now),
+            ),
+            draw=self._rng.random,
+            settings=self._settings,
+            snapshot_every=self._setting.snapshot_every,
+        )
+        self.settle()
+        return True
+
+    def end(self, *, power: bool) -> None:
+        """The process ends at once; the power goes with it, or stays."""
+        if self.process is None:
+            return
+        self._marks.hit("power lost" if power else "process killed")
+        if self._under_way:
+            self._marks.hit("ended while writing")
+        self.drive.crash(self._under_way, power=power)
+        self.process = None
+        self._inbox.clear()
+        self._under_way = 0
+        self._timer = FOREVER
+        self._wakes = self.is_paused = False
+
+    # What comes in
+
+    def receive(self, now: Ns, parcel: Letter | Parcel | Receipt | Request) -> None:
+        """Something arrived."""
+        process = self.process
+        if process is None:
+            return
+        if not isinstance(parcel, Request) and parcel.target != self.nid:
+            self._marks.hit("letter to a node that is no more")
+            return
+        if self.is_paused:
+            self._inbox.append(parcel)
+        elif self._lag:
+            self._inbox.append(parcel)
+            self._wake_later(now)
+        else:
+            self._take(now, process, parcel)
+            self.settle()
+
+    def _wake_later(self, now: Ns) -> None:
+        if not self._wakes:
+            self._wakes = True
+            life = self._life
+
+            def wake(at: Ns) -> None:
+                if self._life == life and self.process is not None:
+                    self._wakes = False
+                    if not self.is_paused:
+                        self.wake(at)
+
+            self._around.call(now + self._lag, wake)
+
+    def wake(self, now: Ns) -> None:
+        """Look into the inbox, then at the clock (D6)."""
+        process = self.process
+        if process is None:
+            return
+        inbox, self._inbox = self._inbox, []
+        for parcel in inbox:
+            self._take(now, process, parcel)
+        process.tick(self.clock.read(now))
+        self.settle()
+
+    def _take(self, now: Ns, process: Process, parcel: Letter | Parcel | Receipt | Request) -> None:
+        local = self.clock.read(now)
+        match parcel:
+            case Letter(source, _, message):
+                if self._setting.encodes:
+                    message = decode_message(encode_message(message))
+                process.at(local).receive(local, source, message)
+            case Request():
+                process.request(local, parcel)
+            case Parcel():
+                self._stage(now, parcel)
+            case Receipt(source, _, index):
+                process.at(local).snapshot_sent(local, source, index, ok=True)
+
+    def tick(self, now: Ns) -> None:
+        """A timer went off."""
+        process = self.process
+        if process is None or self.is_paused or now < self._timer:
+            return
+        self._timer = FOREVER
+        if self._inbox:
+            self.wake(now)
+            return
+        process.tick(self.clock.read(now))
+        self.settle()
+
+    def pause(self) -> None:
+        """Stand still."""
+        self.is_paused = True
+
+    def resume(self, now: Ns) -> None:
+        """Go on: the inbox first."""
+        if self.is_paused:
+            self.is_paused = False
+            self.wake(now)
+
+    def clock_changed(self) -> None:
+        """Timers are set anew."""
+        if self.process is not None and not self.is_paused:
+            self._set_timer()
+
+    def space(self, ok: bool) -> None:
+        """The disk is full, or is not any more."""
+        if self.process is not None:
+            self.process.member.space(ok)
+            if not self.is_paused:
+                self.settle()
+
+    def meet(self, now: Ns, nid: Nid) -> None:
+        """A connection to another node is there."""
+        if self.process is not None and not self.is_paused:
+            local = self.clock.read(now)
+            self.process.at(local).met(local, nid)
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the process do what is to be done now, and set the timer."""
+        process = self.process
+        assert process is not None
+        process.run()
+        self._set_timer()
+        if process.is_retired:
+            self._marks.hit("removed node ended")
+            self._around.retired(self)
+
+    def _set_timer(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        at = self.clock.when(process.member.deadline)
+        if at < self._timer:
+            self._timer = at = max(at, self._around.now)
+            self._around.call(at, self.tick)
+
+    # The disk
+
+    def submit(self, write: Write) -> None:
+        """Take a write of the process."""
+        process = self.process
+        assert process is not None
+        self._oracle.writes(process.life, write)
+        self.drive.pending.append(write)
+        self._sync_later()
+
+    def _sync_later(self) -> None:
+        if self._under_way or not self.drive.wants_sync:
+            return
+        self._under_way = len(self.drive.pending)
+        setting, now = self._setting, self._around.now
+        spread = setting.sync_max - setting.sync_min
+        done = max(now + setting.sync_min + int(self._rng.random() * spread), self.stalled_until)
+        life = self._life
+        self._around.call(done, lambda at: self._synced(at, life))
+
+    def _synced(self, now: Ns, life: int) -> None:
+        process = self.process
+        if process is None or life != self._life:
+            return
+        if now < self.stalled_until:
+            self._around.call(self.stalled_until, lambda at: self._synced(at, life))
+            return
+        if self.is_sync_to_fail:
+            self.is_sync_to_fail = False
+            self._marks.hit("sync failed")
+            self._around.story(f"a sync of {self.name} failed, and the process ends")
+            self.drive.fail_sync(self._under_way)
+            self.end(power=False)
+            return
+        seq = self.drive.sync(self._under_way)
+        self._oracle.synced(self.nid)
+        self._under_way = 0
+        # The disk works on while a process stands still; that hears of it afterwards.
+        self._sync_later()
+        self._when_awake(now, life, lambda at: self._persisted(at, seq))
+
+    def _when_awake(self, now: Ns, life: int, what: Callable[[Ns], None]) -> None:
+        if self.process is None or life != self._life:
+            return
+        if self.is_paused:
+            self._around.call(now + 1_000_000, lambda at: self._when_awake(at, life, what))
+        else:
+            what(now)
+
+    def _persisted(self, now: Ns, seq: int) -> None:
+        process = self.process
+        assert process is not None
+        local = self.clock.read(now)
+        process.at(local).persisted(local, seq)
+        self.settle()
+
+    # Snapshots
+
+    def load(self, index: Index) -> Catalog:
+        """Read a snapshot back."""
+        if index == 0:
+            return Catalog()
+        return load([self.drive.snapshots[index][1]])
+
+    def take_snapshot(self, snap: Snap, data: bytes) -> None:
+        """Write one beside the log."""
+        life = self._life
+        self._marks.hit("snapshot taken")
+
+        def keep(at: Ns) -> None:
+            process = self.process
+            assert process is not None
+            older = [each for each in self.drive.snapshots if each < snap.index]
+            keeps = older and self._setting.keeps_tail
+            cut = self.drive.snapshots[max(older)][0] if keeps else snap
+            self.drive.keep_snapshot(snap, data)
+            process.snapshot_kept(self.clock.read(at), cut)
+            self.settle()
+
+        at = max(self._around.now + 2 * self._setting.sync_max, self.stalled_until)
+        self._around.call(at, lambda at: self._when_awake(at, life, keep))
+
+    def send_snapshot(self, target: Nid, index: Index) -> None:
+        """Send the newest one, which stands for at least ``index``."""
+        newest = self.drive.newest_snapshot()
+        process = self.process
+        assert process is not None
+        assert newest is not None, f"a snapshot at {index} is asked for, and there is none"
+        snap, data = newest
+        assert snap.index >= index, (
+            f"a snapshot at {index} is asked for, the newest is {snap.index}"
+        )
+        self._marks.hit("snapshot sent")
+        parcel = Parcel(self.nid, target, snap, data, process.member.status.epoch)
+        self._around.post(self.number, target, parcel)
+        life = self._life
+
+        def give_up(now: Ns) -> None:
+            # Whoever sends bytes notices when nobody takes them; a receipt that came is the end.
+            if self.process is not None and self._life == life:
+                local = self.clock.read(now)
+                process.at(local).snapshot_sent(local, target, index, ok=False)
+                self.settle()
+
+        self._around.call(self._around.now + 500_000_000, give_up)
+
+    def _stage(self, now: Ns, parcel: Parcel) -> None:
+        life = self._life
+
+        def staged(at: Ns) -> None:
+            process = self.process
+            assert process is not None
+            self.drive.keep_snapshot(parcel.snap, parcel.data)
+            self._around.post(
+                self.number, parcel.source, Receipt(self.nid, parcel.source, parcel.snap.index)
+            )
+            local = self.clock.read(at)
+            process.at(local).snapshot_staged(local, parcel.source, parcel.snap, parcel.epoch)
+            self.settle()
+
+        at = max(now + self._setting.sync_max, self.stalled_until)
+        self._around.call(at, lambda at: self._when_awake(at, life, staged))
+
+    # What else the process asks of its machine
+
+    def send(self, target: Nid, message: PeerMessage) -> None:
+        """Send to another node."""
+        self._around.post(self.number, target, Letter(self.nid, target, message))
+
+    def reply(self, reply: Reply) -> None:
+        """Answer a client."""
+        self._around.answer(self.number, reply)
+
+    def world_now(self) -> Ns:
+        """The time of the world."""
+        return self._around.now
+
+    def world_moment(self, local: Ns) -> Ns:
+        """When this machine's clock first showed that."""
+        return self.clock.showed(local)
+
+    def observe(self, status: MemberStatus) -> None:
+        """Tell the world of a change."""
+        self._around.told(self, status)
