@@ -90,7 +90,8 @@ class Leader:
         """What a majority holds durably, if that commits it."""
         site = self._site
         matches = [peer.match for peer in self._peers.values()]
-        matches.append(site.durable)
+        # Its own log counts in this ballot when it is on disk that it was accepted in it.
+        matches.append(site.durable if site.journal.hard_is_durable else 0)
         index = reached(matches, site.quorum)
         return index if index >= self._counts_from else 0
 

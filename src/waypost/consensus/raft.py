@@ -1,6 +1,8 @@
-"""Raft: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm (Extended
-Version)", 2014.  Figure 2 of the paper is this file; what the paper shares with Multi-Paxos is in
-``roles``, ``leader`` and ``follower``.
+"""Raft.
+
+Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm (Extended Version)",
+2014.  Figure 2 of the paper is this file; what Raft shares with Multi-Paxos is in ``roles``,
+``leader`` and ``follower``.
 
 The paper's words and ours: a term is ``ballot.round``; (currentTerm, votedFor) is ``promised``, and
 nobody voted for is node 0; RequestVote is ``Prepare``, AppendEntries is ``Append``.

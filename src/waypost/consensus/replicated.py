@@ -194,6 +194,8 @@ class ReplicatedCore(Roles):
         self._see(now)
         assert src != self._site.me, f"a snapshot of ballot {ballot} from this very node"
         if self._leader is None and self._site.install(snap):
+            self._campaign = None  # it asked with another log
+            self._status_is_due = True
             self._follower.accept(snap.index)
             self._follower.persisted()
             self._learn_commit(snap.index)
