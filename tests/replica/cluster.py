@@ -143,7 +143,7 @@ class Node:
                 if done.what == "committed":
                     cluster.acknowledged(self, done)
             for token, index in step.reads:
-                assert index <= len(self.applied) or step.status, "to be served when applied"
+                assert index <= len(self.applied), "a read was confirmed above what is applied"
                 self.reads[token] = index
                 cluster.read_served(token, index)
             self.reads_failed.update(step.reads_failed)
@@ -168,11 +168,7 @@ class Node:
     def snapshot(self) -> None:
         """Take a snapshot of what is applied, if all of that is durable."""
         index = len(self.applied)
-        if (
-            not self.disk.boot.snap.index
-            < index
-            <= self.disk.boot.snap.index + len(self.disk.boot.entries)
-        ):
+        if index > self.status.durable or index <= self.disk.boot.snap.index:
             return
         snap = self.member.snap(index)
         self.disk.snapshots[index] = (snap, self.status.epoch, tuple(self.applied))
@@ -295,7 +291,8 @@ class Cluster:
                 else:
                     break
             deadlines = [node.member.deadline for node in self.up()]
-            self.now = min(max(min(deadlines, default=FOREVER), self.now + MS), end)
+            due = max(min(deadlines, default=FOREVER), self.now + MS)
+            self.now = min(due, self.now + 100 * MS, end)
             for node in self.up():
                 self.tick(node)
 

@@ -28,9 +28,7 @@ ENGINES = ("local", "raft")
 CORES = {"raft": RaftCore}
 
 
-def make_core(
-    cluster: Cluster, nid: Nid, epoch: Epoch, boot: Boot, may_lead_first: bool
-) -> Core:
+def make_core(cluster: Cluster, nid: Nid, epoch: Epoch, boot: Boot, may_lead_first: bool) -> Core:
     """The core that an epoch asks for."""
     if epoch.engine == "local":
         return SoloCore(nid, boot)
@@ -216,9 +214,7 @@ class Walk:
 
     def stream(self) -> None:
         if self.cluster.snapshots_under_way:
-            self.cluster.deliver_snapshot(
-                self.rng.randrange(len(self.cluster.snapshots_under_way))
-            )
+            self.cluster.deliver_snapshot(self.rng.randrange(len(self.cluster.snapshots_under_way)))
 
     def transfer(self) -> None:
         node = self.leader_or_any()

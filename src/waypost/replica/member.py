@@ -116,6 +116,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     anything."""
     done: tuple[Done, ...] = ()
     reads: tuple[tuple[Token, Index], ...] = ()
+    """To be served when this step is done: the indexes are among what was handed out by then."""
     reads_failed: tuple[Token, ...] = ()
     send_snapshot: tuple[tuple[Nid, Index], ...] = ()
     restore: Snap | None = None
@@ -172,6 +173,7 @@ class Member:
         self._is_retired = False
         self._tokens: dict[Token, None] = {}  # proposed to the core, in this order
         self._reading: dict[Token, None] = {}
+        self._confirmed: list[tuple[Token, Index]] = []  # reads, at indexes not handed out yet
         self._seal_token: Token | None = None
         self._waiting: list[tuple[bytes, Token]] = []  # came after the Seal
         self._waiting_bytes = 0
@@ -480,8 +482,7 @@ class Member:
         if self._steps:
             return self._steps.popleft()
         if self._handed < self._commit:
-            step = Step(entries=self._hand_out())
-            self._steps.append(step)
+            self._steps.append(self._handing_out())
             self._follow_up()
             return self._steps.popleft()
         return self._own_step()
@@ -515,16 +516,26 @@ class Member:
         if ready.status is not None:
             self._status_is_due = True
             self._open()
+        entries = self._hand_out() if self._handed < self._commit else ()
+        self._confirmed += ready.reads
         return Step(
             send=self._wrap(ready.send) if ready.send else (),
             write=write,
-            entries=self._hand_out() if self._handed < self._commit else (),
+            entries=entries,
             done=done,
-            reads=ready.reads,
+            reads=self._take_reads() if self._confirmed else (),
             reads_failed=ready.reads_failed,
             send_snapshot=ready.send_snapshot,
             restore=ready.restore,
         )
+
+    def _take_reads(self) -> tuple[tuple[Token, Index], ...]:
+        """The reads whose index has been handed out."""
+        handed = self._handed
+        reads = tuple([read for read in self._confirmed if read[1] <= handed])
+        if reads:
+            self._confirmed = [read for read in self._confirmed if read[1] > handed]
+        return reads
 
     def _is_answered(self, done: Done) -> bool:
         """Whether this answer is the driver's to hear; its token is answered now."""
@@ -549,6 +560,10 @@ class Member:
             self._gated += wrapped
             return ()
         return wrapped
+
+    def _handing_out(self) -> Step:
+        entries = self._hand_out()
+        return Step(entries=entries, reads=self._take_reads())
 
     def _hand_out(self) -> tuple[Entry, ...]:
         """The entries that are newly committed, up to the Seal of the present epoch."""
@@ -618,7 +633,8 @@ class Member:
         if hard is not None:
             self._hard = hard
         self._writing.append((self._seq, held.last))
-        self._steps.append(Step(write=write, restore=restore))
+        reads = self._take_reads() if restore is not None else ()
+        self._steps.append(Step(write=write, restore=restore, reads=reads))
 
     # From one epoch to the next
 
@@ -680,7 +696,7 @@ class Member:
         while (ready := core.ready()) is not None:
             self._steps.append(self._step_of(ready))
         if self._handed < self._commit:
-            self._steps.append(Step(entries=self._hand_out()))
+            self._steps.append(self._handing_out())
         self._sealed_by = None  # at most the epoch that is being left for
         status = core.status
         entries = core.entries(self._snap.index + 1, status.last)
@@ -886,10 +902,10 @@ class Member:
         if message.age >= 0 and held.commit >= message.commit:
             asking.fresh = max(asking.fresh, message.echo - message.age)
         if asking.is_answer(src, message.echo):
-            is_of_use = held.commit > before or (self._next is None and asking.is_fresh(message.age))
-            self._fetch(
-                asking.again(self._now) if is_of_use else asking.next_target(self._now)
+            is_of_use = held.commit > before or (
+                self._next is None and asking.is_fresh(message.age)
             )
+            self._fetch(asking.again(self._now) if is_of_use else asking.next_target(self._now))
 
     def _take(self, message: Fetched) -> None:
         """Take committed entries over; where an epoch ends among them, go on in the next one."""
@@ -929,7 +945,7 @@ class Member:
         assert held is not None
         self._commit = held.commit
         if self._handed < self._commit:
-            self._steps.append(Step(entries=self._hand_out()))
+            self._steps.append(self._handing_out())
         if self._next is not None:
             if self._try_start():
                 self._ask_around()
