@@ -236,9 +236,11 @@ class Machine:
     def tick(self, now: Ns) -> None:
         """A timer went off."""
         process = self.process
-        if process is None or self.is_paused or now < self._timer:
+        if now < self._timer:
             return
         self._timer = FOREVER
+        if process is None or self.is_paused:
+            return
         if self._inbox:
             self.wake(now)
             return

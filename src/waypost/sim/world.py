@@ -309,11 +309,12 @@ class World:
                 machine.is_gone = True
                 continue
             self.start(machine)
-            for other in self.machines:
+            for other in self._core:
+                # Whom it hears cannot hear it: so it may disturb, and is of no use.
                 here, there = machine.number, other.number
-                for link in ((here, there), (there, here)):
-                    if other is not machine and self._rng.random() < 0.5:
-                        self.network.cut_links((link,))
+                links = [(here, there), (there, here)]
+                cut = self._rng.choice((links, links[:1], links[1:]))
+                self.network.cut_links(cut)
         self.story(f"the others stay in trouble at {now / MS:.0f} ms")
 
     def _look(self, now: Ns) -> None:
