@@ -107,7 +107,8 @@ def test_the_bounds_of_the_history_are_those_asked_for() -> None:
     loaded = load(dump(Catalog()), changes_max=2)
     feed = Feed(loaded)
 
-    feed.apply(*[Register(instance(f"i-{number}")) for number in range(5)])
+    for number in range(5):
+        feed.one(Register(instance(f"i-{number}")))
 
     assert len(loaded.history) == 2
 

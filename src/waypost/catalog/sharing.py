@@ -59,6 +59,24 @@ class Pool:
             incarnation,
         )
 
+    def share_again(self, given: Instance, held: Instance, incarnation: int) -> Instance:
+        """Build ``given`` anew from what the instance that it replaces has, as far as they agree."""
+        texts = self._texts
+        zone, version, meta = given.zone, given.version, given.meta
+        return Instance(
+            held.service,
+            held.id,
+            held.host if given.host == held.host else given.host,
+            held.port if given.port == held.port else given.port,
+            given.weight,
+            held.zone if zone == held.zone else texts.setdefault(zone, zone),
+            held.version if version == held.version else texts.setdefault(version, version),
+            held.tags if given.tags == held.tags else self._tags.setdefault(given.tags, given.tags),
+            held.meta if meta == held.meta else self._metas.setdefault(tuple(meta.items()), meta),
+            held.ports if given.ports == held.ports else given.ports or _NOTHING,
+            incarnation,
+        )
+
     def share_record(self, given: Record, service: ServiceName, session_id: SessionId) -> Record:
         """Build a record that was read back anew from shared copies, under its shared names."""
         instance = given.instance

@@ -232,17 +232,17 @@ class Catalog:
 
     def _register(self, command: Register) -> Outcome:
         given = command.instance
-        session: Session | None = None
-        if command.session:
-            session = self.sessions.find(command.session)
-            if session is None:
-                return _unknown_session(command.session)
         service = self._services.get(given.service)
         if service is None:
             service = Service(given.service)
         before = service.records.get(given.id)
         if before is not None:
-            return self._register_again(command, service, before, session)
+            return self._register_again(command, service, before)
+        session: Session | None = None
+        if command.session:
+            session = self.sessions.find(command.session)
+            if session is None:
+                return _unknown_session(command.session)
         if len(service.records) >= INSTANCES_PER_SERVICE_MAX:
             return Refused(
                 Invalid.code,
@@ -273,11 +273,16 @@ class Catalog:
             self._take(session, service.name, given.id)
         return life
 
-    def _register_again(
-        self, command: Register, service: Service, before: Record, session: Session | None
-    ) -> Outcome:
+    def _register_again(self, command: Register, service: Service, before: Record) -> Outcome:
         given, held = command.instance, before.instance
-        session_id = "" if session is None else session.id
+        session_id, session = before.session, None
+        if command.session != session_id:  # or it is open, because a record has it
+            session_id = command.session
+            if session_id:
+                session = self.sessions.find(session_id)
+                if session is None:
+                    return _unknown_session(session_id)
+                session_id = session.id
         life = given.incarnation
         if life == 0:
             same = before.session == session_id and not is_orphan(before)
@@ -288,8 +293,8 @@ class Catalog:
             if life > INCARNATION_MAX:
                 return _impossible(life)
             self.serial = life
-        if given != held:
-            given = self._pool.share(given, service.name, held.id, life)
+        if life != given.incarnation or given != held:
+            given = self._pool.share_again(given, held, life)
         if given == held:
             given = held
         health, why, since_ms = command.health, command.why, self.now_ms
@@ -310,7 +315,7 @@ class Catalog:
             before,
             Record(given, health, since_ms, why, False, session_id, self.revision),
         )
-        if session is not None and session_id != before.session:
+        if session is not None:
             self._take(session, service.name, held.id)
         return life
 
