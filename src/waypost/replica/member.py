@@ -151,7 +151,7 @@ class Member:
         self._epoch = boot.epoch
         self._next: Epoch | None = None
         self._released = 0  # number of the newest epoch known to be
-        self._commit: Index = max(boot.hard.commit, boot.snap.index)
+        self._commit: Index = boot.snap.index  # of what can be handed out
         self._handed: Index = applied
         self._applied: Index = applied
         self._has_space = True
