@@ -202,7 +202,7 @@ class Member:
         if self._next is None and epoch is not None and self._me in epoch.members:
             self._run_core(epoch, boot, may_lead_first=False)
         else:
-            self._held = HeldLog(boot.snap, boot.entries, self._commit, boot.faulty)
+            self._held = HeldLog(boot.snap, boot.entries, boot.hard.commit, boot.faulty)
             self._commit = self._held.commit
         if self._next is not None:
             self._try_start()
