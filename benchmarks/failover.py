@@ -11,6 +11,7 @@ asking the members in turn and going on to the next after a failure or a second 
 """
 
 import asyncio
+import logging
 import os
 import statistics
 import sys
@@ -45,6 +46,7 @@ Opening = Callable[[], AbstractAsyncContextManager[Send]]
 
 
 def main() -> None:
+    logging.getLogger("waypost").setLevel(logging.ERROR)  # losing the leader is what it is about
     print(f"open loop, {RATE} writes/s; from the last answer before to the first after a SIGKILL")
     for engine in ("raft", "paxos"):
         with our_cluster(engine) as cluster:

@@ -5,7 +5,8 @@
     2    the service is known, and none of its instances may be used
     3    no answer: the registry cannot be reached, or cannot answer now, and nothing is cached
     4    the registry refused, and would refuse again
-    5    not as wanted: not every consumer confirmed a drain; a claim of the demo did not hold
+    5    not as wanted: not every consumer confirmed a drain; a claim of the demo did not hold; the
+         doctor found something that must be mended
     64   the command line is wrong
     65   the data on disk is damaged
     70   the disk failed: the process ended at once, and its restart recovers

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "drain": "waypost.cli.departures:drain",
     "status": "waypost.cli.status:status",
     "snapshot": "waypost.cli.snapshot:snapshot",
+    "doctor": "waypost.cli.doctor:doctor",
     "demo": "waypost.cli.demo:demo",
     "bench": "waypost.cli.bench:bench",
     "simulate": "waypost.cli.simulate:simulate",
