@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from waypost.cli import exits
+from waypost.cli.etcd_options import etcd_options
+from waypost.errors import WaypostError
 
 if TYPE_CHECKING:
+    from waypost.node.etcd.settings import EtcdSettings
     from waypost.standalone import Standalone
 
 NATIVE_PORT: Final = 8300
@@ -98,10 +101,11 @@ _GC_OLD: Final = 1_000
     metavar="H:P",
     help="Where the other nodes and the clients reach this one, if not where it listens.",
 )
+@etcd_options
 @click.option(
     "--accept-data-loss",
     is_flag=True,
-    help="Start from a damaged log, without what cannot be read.",
+    help="Start from a damaged log or a restored etcd, without what cannot be read.",
 )
 @click.option("-v", "--verbose", count=True, help="Log more.")
 @click.option("-q", "--quiet", count=True, help="Log only what is wrong.")
@@ -118,6 +122,7 @@ def serve(
     learner: bool,
     engine: str,
     advertise: str,
+    etcd: "EtcdSettings | None",
     accept_data_loss: bool,
     verbose: int,
     quiet: int,
@@ -134,8 +139,10 @@ def serve(
     """
     if memory and data_dir:
         raise click.UsageError("--memory and --data-dir exclude each other: leave one out")
-    if accept_data_loss and not data_dir:
+    if accept_data_loss and not data_dir and not etcd:
         raise click.UsageError("--accept-data-loss is about a --data-dir: name it")
+    if etcd:
+        _refuse_beside_etcd(data_dir or memory or line or seeds)
     _refuse_exposure(host, insecure)
     machines = _machines(line, name)
     if machines:
@@ -163,6 +170,7 @@ def serve(
         seeds=tuple(seeds.split(",")) if seeds else (),
         follows_only=learner,
         engine=engine,
+        etcd=etcd,
     )
     standalone = Standalone(
         config, host=host, native_port=native_port, http_port=http_port, on_fatal=_die
@@ -174,6 +182,15 @@ def serve(
         except OSError as error:
             print(f"waypost: {_why_not(error, host, native_port, http_port)}", file=sys.stderr)
             return exits.CANNOT_LISTEN
+
+
+def _refuse_beside_etcd(others: object) -> None:
+    if others:
+        raise click.UsageError(
+            "with --etcd everything is in etcd: leave out --data-dir, --memory, --cluster, --join"
+        )
+    if not _is_given("name"):
+        raise click.UsageError("each node over etcd needs a name of its own: add --name")
 
 
 async def _run(standalone: "Standalone", data_dir: str) -> int:
@@ -343,5 +360,8 @@ def _die(error: BaseException) -> None:
     """End this process at once, whatever else it is doing: the disk cannot be relied on."""
     from waypost.cli.serve_log import write_now
 
+    if isinstance(error, WaypostError):  # not the disk, and it says what to do
+        write_now(f"waypost: the registry ends: {error}")
+        os._exit(exits.exit_code_of(error))
     write_now(f"waypost: the registry ends: {error}: mend the disk, and start it again")
     os._exit(exits.DISK_FAILED)

@@ -26,6 +26,7 @@ from waypost.consensus.solo import SoloCore
 from waypost.errors import Invalid
 from waypost.node.cluster import Cluster
 from waypost.node.engine import MemberEngine, MemberTime, Storage
+from waypost.node.etcd.settings import EtcdSettings
 from waypost.node.genesis import Belonging, Machine, belong
 from waypost.node.identity import (
     SOLO_NID,
@@ -67,6 +68,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "raft"
     """Of a cluster that is founded now."""
     settings: Settings = LAN
+    etcd: EtcdSettings | None = None
+    """Where the log is kept, for a node that keeps nothing itself."""
 
 
 async def open_node(
@@ -86,6 +89,8 @@ async def open_node(
     that cannot be.
     """
     _check(config)
+    if config.etcd is not None:
+        return await _open_over_etcd(config, config.etcd, clock, on_fatal)
     shut: Callable[[], None] = _nothing
     if disk is None and config.data_dir:
         real = RealDisk(config.data_dir)
@@ -98,6 +103,30 @@ async def open_node(
     except BaseException:
         shut()
         raise
+
+
+async def _open_over_etcd(
+    config: NodeConfig,
+    etcd: EtcdSettings,
+    clock: Callable[[], int],
+    on_fatal: Callable[[BaseException], None],
+) -> Node:
+    try:
+        from waypost.node.etcd.engine import open_etcd_node
+    except ImportError as error:
+        if error.name != "grpc":
+            raise
+        raise Invalid(
+            "etcd: grpcio is not installed: pip install 'waypost[etcd]'", field="etcd"
+        ) from None
+    return await open_etcd_node(
+        etcd,
+        config.name,
+        address=config.address,
+        clock=clock,
+        accept_data_loss=config.accept_data_loss,
+        on_fatal=on_fatal,
+    )
 
 
 def _nothing() -> None:

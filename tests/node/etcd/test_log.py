@@ -132,6 +132,17 @@ def test_a_process_that_was_replaced_by_one_of_its_name_writes_no_more(
     run(story)
 
 
+def test_a_process_that_was_replaced_finds_out_without_writing(settings: EtcdSettings) -> None:
+    async def story() -> None:
+        async with writer(settings, "a") as old, writer(settings, "a") as new:
+            await old.heard.until(lambda: old.heard.end, 5.0)
+
+            assert isinstance(old.heard.end, Superseded)
+            assert new.heard.end is None
+
+    run(story)
+
+
 def test_what_etcd_would_not_take_is_refused_by_its_size(settings: EtcdSettings) -> None:
     async def story() -> None:
         async with writer(settings) as a:

@@ -27,6 +27,7 @@ log = logging.getLogger("waypost.etcd")
 FRESH_S: Final = 1.0
 """How often a node that hears nothing asks whether there is nothing to hear."""
 _RETRY_S: Final = 0.1
+_LEAVE_S: Final = 2.0
 ANSWER_S: Final = 15.0
 """Of an entry that waits behind others which are given up one after the other: never longer."""
 _NO_TOKEN: Final = (0, 0.0)
@@ -102,21 +103,26 @@ class EtcdLog:
         self.fresh_ns = self._clock()
         self.tasks = [
             asyncio.create_task(self._guarded(part))
-            for part in (self.writer.run(), self._watch(), self._confirm())
+            for part in (self.writer.run, self._watch, self._confirm)
         ]
 
     async def stop(self) -> None:
         """Finish what is on its way, and leave; the caller answers for what is not."""
-        if self._failure is None and self.tasks:
-            try:
-                async with asyncio.timeout(2.0):
+        goes_in_peace = self._failure is None and bool(self.tasks)
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                if goes_in_peace:
                     await self.writer.drained()
-                    await self.writer.give_back()
-            except (TimeoutError, WaypostError) as error:
-                log.warning("left etcd in a hurry: %s", error)
+        except TimeoutError:
+            log.warning("left etcd with a write under way")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if goes_in_peace:
+            try:
+                await self.writer.give_back()
+            except WaypostError as error:
+                log.info("the name of this node stays taken until its next start: %s", error)
 
     # Using it
 
@@ -190,19 +196,23 @@ class EtcdLog:
     # Following
 
     async def _watch(self) -> None:
+        is_broken = False
         while not self.is_sealed:
             start = self.position.revision + 1
             keys = self.keys
             request = rpc.watch_request(keys.head, keys.log_end, start, puts_only=True)
             try:
                 async for answer in self.client.watch(request):
+                    is_broken = False
                     if self._took_seal(answer):
                         return
             except Compacted:
                 log.warning("etcd has compacted what this node was to hear: reading it")
                 await self._read_on()
             except Unavailable as error:
-                log.warning("the watch of the log broke: %s", error)
+                level = logging.DEBUG if is_broken else logging.WARNING
+                log.log(level, "the watch of the log broke: %s", error)
+                is_broken = True
                 await asyncio.sleep(_RETRY_S)
 
     def _took_seal(self, answer: rpc.WatchAnswer) -> bool:
@@ -262,7 +272,9 @@ class EtcdLog:
             tokens, self._barriers = self._barriers, []
             asked_ns = self._clock()
             try:
-                head = (await self.client.range(rpc.range_request(self.keys.head))).one
+                answer = await self.client.snapshot_of(
+                    [rpc.get(self.keys.head), rpc.get(self.writer.owner_key)]
+                )
             except (Unavailable, Compacted) as error:
                 failed = Unavailable(f"no majority of etcd confirmed the read: {error}")
                 for token in tokens:
@@ -270,6 +282,8 @@ class EtcdLog:
                 self.writer.is_reachable = False
                 continue
             self.writer.is_reachable = True
+            head, owner = (each.one for each in answer.ranges)
+            self.writer.check_owner(owner)
             if head.version < self.position.version:
                 raise CorruptData(
                     f"etcd: {self.keys.prefix}/head stands at version {head.version}, and this "
@@ -287,9 +301,9 @@ class EtcdLog:
 
     # Ends
 
-    async def _guarded(self, part: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await part
+            await part()
         except Exception as error:  # noqa: BLE001 - whatever it is, this node is of no use any more
             if self._failure is None:
                 told = error if isinstance(error, WaypostError) else CorruptData(f"etcd: {error!r}")

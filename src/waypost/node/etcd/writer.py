@@ -61,6 +61,7 @@ class Writer:
         self._client = client
         self._keys = keys
         self._node = node
+        self.owner_key = keys.owner(node)
         self._waiting = waiting
         self._queue: deque[Item] = deque()
         self._wake = asyncio.Event()
@@ -99,7 +100,7 @@ class Writer:
 
     async def take_over(self) -> None:
         """Become the one that writes under this node's name; who did before can no more."""
-        key = self._keys.owner(self._node)
+        key = self.owner_key
         for attempt in range(_TAKE_OVERS):
             # An attempt whose answer was lost is deleted by the next one.
             await self._client.delete(key)
@@ -117,9 +118,17 @@ class Writer:
             "a name of its own"
         )
 
+    def check_owner(self, owner: rpc.KeyValue) -> None:
+        """Raise ``Superseded`` unless this is the process that writes under the node's name."""
+        if owner.create_revision != self._created:
+            raise Superseded(
+                f"another process took over the name {self._node!r} at etcd: give each node a name "
+                "of its own"
+            )
+
     async def give_back(self) -> None:
         """Forget the name: this node writes no more."""
-        key = self._keys.owner(self._node)
+        key = self.owner_key
         await self._client.txn([rpc.created_at(key, self._created)], [rpc.delete(key)])
 
     async def run(self) -> None:
@@ -169,7 +178,7 @@ class Writer:
 
     async def _try(self, item: Item) -> rpc.TxnAnswer:
         keys = self._keys
-        owner = keys.owner(self._node)
+        owner = self.owner_key
         compares = [
             rpc.created_at(owner, self._created),
             rpc.version_is(owner, self._version),
@@ -192,11 +201,7 @@ class Writer:
     def _is_settled_by(self, answer: rpc.TxnAnswer, item: Item) -> bool:
         """Say why the compares did not hold; False: send it again."""
         owner, seal, init = (each.one for each in answer.ranges)
-        if owner.create_revision != self._created:
-            raise Superseded(
-                f"another process took over the name {self._node!r} at etcd: give each node a name "
-                "of its own"
-            )
+        self.check_owner(owner)
         if owner.version != self._version:
             assert owner.version > self._version
             log.info(
