@@ -133,9 +133,12 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode_batch(stamp_ms: int, parts: list[bytes], origins: Sequence[Origin | None] = ()) -> bytes:
-    """Build an entry's payload around parts that are encoded already, each as an array."""
+    """Build an entry's payload around parts that are encoded already, each as an array.
+
+    Give no origins at all where no part has one.
+    """
     stamp, head = _encoder.encode(stamp_ms), _array_head(len(parts))
-    if not any(origins):
+    if not origins:
         return b"".join((b"\x92", stamp, head, *parts))
     assert len(origins) == len(parts)
     return b"".join((b"\x93", stamp, head, *parts, _encoder.encode(origins)))

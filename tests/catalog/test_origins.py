@@ -128,7 +128,7 @@ def test_a_write_that_was_overtaken_by_later_ones_is_new() -> None:
 def test_batches_without_origins_have_the_bytes_that_they_always_had() -> None:
     part = encode_part([Register(instance())])
 
-    assert encode_batch(5, [part], [None]) == encode_batch(5, [part]) == b"\x92\x05\x91" + part
+    assert encode_batch(5, [part]) == b"\x92\x05\x91" + part
     assert decode_batch(b"\x92\x05\x91" + part).origins == []
 
 

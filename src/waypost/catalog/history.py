@@ -6,8 +6,9 @@ forgotten with it.  What ``since`` costs grows with its answer, never with the n
 or of other changes.
 
 Invariants: lists stand in order of revision and are never empty; every change above ``floor`` is
-here; all changes of one revision are told, or none is.  The history is not part of a snapshot: in a catalog that was
-loaded from one, ``floor`` is the snapshot's revision, and an older cursor gets a snapshot itself.
+here; all changes of one revision are told, or none is.  The history is not part of a snapshot: in
+a catalog that was loaded from one, ``floor`` is the snapshot's revision, and an older cursor gets a
+snapshot itself.
 """
 
 from collections import deque
@@ -17,8 +18,8 @@ from waypost.model import Change, Revision, ServiceName
 CHANGES_MAX = 100_000
 AGE_MS_MAX = 3_600_000
 _DROPS_PER_CHANGE = 2
-"""Of old changes for each new one, and the rest of their list: so no entry pays for an hour in which
-nothing happened."""
+"""Of old changes for each new one, and the rest of their list: so no entry pays for an hour in
+which nothing happened."""
 
 
 class _Log:

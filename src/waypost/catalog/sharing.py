@@ -60,7 +60,7 @@ class Pool:
         )
 
     def share_again(self, given: Instance, held: Instance, incarnation: int) -> Instance:
-        """Build ``given`` anew from what the instance that it replaces has, as far as they agree."""
+        """Build ``given`` anew from what the one that it replaces has, as far as they agree."""
         texts = self._texts
         zone, version, meta = given.zone, given.version, given.meta
         return Instance(
