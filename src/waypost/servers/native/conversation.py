@@ -137,6 +137,7 @@ class Conversation:
                 field="commands",
             )
         is_registering = False
+        attached = (self.session, self._attaching)
         for command in commands:
             if isinstance(command, Register):
                 is_registering = True
@@ -144,7 +145,7 @@ class Conversation:
                 if command.why:
                     check_why(command.why)
                 session = command.session
-                if session and session not in (self.session, self._attaching):
+                if session and session not in attached:
                     raise Invalid(
                         "session: it is not attached to this connection: attach it first",
                         field="session",
@@ -304,7 +305,7 @@ class Conversation:
     # Reads
 
     def _resolve(self, frame_id: int, request: wire.Resolve) -> None:
-        if request.consistency != "default":
+        if request.consistency != "default" or request.min_revision > self._node.revision:
             self._later(frame_id, wire.RESOLVED, lambda: self._registry.resolve(request))
             return
         self._node.check_fresh(request.max_stale_ms, request.min_revision)
