@@ -262,3 +262,41 @@ def test_a_watch_of_a_quiet_service_resumes_though_the_history_has_moved_past_it
 
     assert reader.told == 0
     assert reader.revisions == [11]
+
+
+def test_a_watch_that_is_ahead_is_told_nothing_until_something_new_happens() -> None:
+    async def run() -> None:
+        world, reader = World(), Reader()
+        world.apply(register("orders", 1))
+        watcher = world.watches.begin("orders", reader, 3, confirms=True, may_be_ahead=True)
+        assert reader.revisions == [1], "a bookmark: it is being watched"
+
+        for version in ("2", "3", "4"):
+            world.apply(register("orders", 1, version))
+
+        assert reader.revisions == [1, 4]
+        world.watches.bookmark()
+        assert watcher.sent == 4
+
+    asyncio.run(run())
+
+
+def test_a_watch_that_is_ahead_is_not_taken_back_by_bookmarks_or_for_being_slow() -> None:
+    async def run() -> None:
+        world, reader = World(), Reader()
+        world.apply(register("orders", 1))
+        watcher = world.watches.begin("orders", reader, 3, confirms=True, may_be_ahead=True)
+
+        world.watches.bookmark()
+        reader.is_slow = True
+        world.apply(register("orders", 1, "2"))
+        reader.is_slow = False
+        world.watches.catch_up(watcher)
+        assert watcher.sent == 3
+
+        for version in ("3", "4"):
+            world.apply(register("orders", 1, version))
+        assert reader.revisions[-1] == 4
+        assert 2 not in reader.revisions
+
+    asyncio.run(run())

@@ -74,6 +74,7 @@ class Asking:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         tried: list[str] = []
+        refused: Unavailable | None = None
         refused_by: Connection | None = None
         try:
             async with asyncio.timeout_at(deadline):
@@ -88,6 +89,7 @@ class Asking:
                         refused_by = None
                         return await self._elsewhere(send, connection)
                     except Unavailable as error:
+                        refused = error
                         tried.append(_told(connection.address, error))
                         wait_s = wait_before_retry_ms(error, len(tried), self._draw()) / 1000
                         is_too_late = loop.time() + wait_s >= deadline
@@ -97,8 +99,11 @@ class Asking:
                             raise
                         await asyncio.sleep(wait_s)
         except TimeoutError:
-            timed_out = TimedOut(f"no answer within {timeout_s:g} s: ask again, or allow more time")
-            raise _after(tried, timed_out) if tried else timed_out from None
+            if refused is not None:
+                raise _after(tried, refused) from None
+            raise TimedOut(
+                f"no answer within {timeout_s:g} s: ask again, or allow more time"
+            ) from None
 
     async def _elsewhere(self, send: Callable[[Connection], Awaitable[_T]], than: Connection) -> _T:
         other = await self._link.elsewhere(than)

@@ -557,8 +557,12 @@ class Node:
 
     @property
     def leader(self) -> str:
-        """The name of the node that leads, as far as is known here; empty if none does."""
-        return self.engine.status.leader
+        """The name of the node that leads, as far as is known here; empty if none does.
+
+        Where all write, and nobody leads, it is this one.
+        """
+        status = self.engine.status
+        return self.name if status.role == "member" else status.leader
 
     def status(self) -> NodeStatus:
         """How this node is."""

@@ -50,6 +50,8 @@ from waypost.wire import (
 )
 
 WRITE_TIMEOUT_S: Final = 5.0
+REACH_STEP_S: Final = 0.01
+REACH_STEPS: Final = 20
 
 
 class Registered(msgspec.Struct, frozen=True, gc=False):
@@ -175,7 +177,16 @@ class Registry:
         """Wait until an answer from this node is as fresh as ``request`` asks, or raise."""
         if request.consistency == "linearizable":
             await self._node.barrier()
+        if request.min_revision > self._node.revision:
+            await self._reach(request.min_revision)
         self._node.check_fresh(request.max_stale_ms, request.min_revision)
+
+    async def _reach(self, revision: Revision) -> None:
+        """Give this node a moment to be told what its client was told by another one."""
+        for _ in range(REACH_STEPS):
+            await asyncio.sleep(REACH_STEP_S)
+            if self._node.revision >= revision:
+                return
 
     def resolved_body(self, service: str) -> bytes:
         """An encoded ``Resolved`` for a plain query: the hot path of the native door."""
@@ -227,6 +238,9 @@ class Registry:
         A reader that is slow to take the next item is given the latest state, not a backlog.
         """
         self._node.admit("watch")
+        if since > self._node.revision and self._node.native_addresses:
+            await self._reach(since)
+            self._node.check_fresh(-1, since)
         feed = Feed(self._node.watches, service, since)
         try:
             while True:

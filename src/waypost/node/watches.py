@@ -8,6 +8,9 @@ the server holds one cursor per watcher, not a queue.
 The drain barrier stands here too: a watcher confirms what it has applied, and a drain waits until
 every watcher of the service has confirmed its revision.
 
+A watcher that comes from another node may be ahead of the catalog: it is told nothing that it knows,
+and never taken back.
+
 Invariant: a watcher that is not lagging has been given everything up to the catalog's revision.
 """
 
@@ -91,11 +94,25 @@ class Watches:
     def __len__(self) -> int:
         return sum(map(len, self._by_service.values()))
 
-    def begin(self, service: str, reader: Reader, since: int, *, confirms: bool) -> Watcher:
-        """Start a watch: bring the reader up to the catalog's revision, then keep it there."""
+    def begin(
+        self,
+        service: str,
+        reader: Reader,
+        since: int,
+        *,
+        confirms: bool,
+        may_be_ahead: bool = False,
+    ) -> Watcher:
+        """Start a watch: bring the reader up to the catalog's revision, then keep it there.
+
+        It ``may_be_ahead`` if other nodes have the same data, and ``since`` may come from them.
+        """
         watcher = Watcher(service, reader, confirms=confirms)
         self._by_service.setdefault(service, {})[watcher] = None
-        if 0 < since <= self._catalog.revision:
+        if since > self._catalog.revision and may_be_ahead:
+            watcher.sent = since
+            reader.send_bookmark(self._catalog.revision)
+        elif 0 < since <= self._catalog.revision:
             watcher.sent = watcher.seen = since
             self._bring_up(watcher)
         else:  # from another life of this data set, if it names a revision that is yet to come
@@ -140,7 +157,7 @@ class Watches:
             reader = watcher.reader
             if watcher.is_lagging or reader.is_slow:
                 watcher.is_lagging = True
-            else:
+            elif watcher.sent < burst.revision:
                 reader.send_burst(burst)
                 watcher.sent = burst.revision
 
@@ -160,7 +177,7 @@ class Watches:
             for watcher in watchers:
                 if not watcher.is_lagging and not watcher.reader.is_slow:
                     watcher.reader.send_bookmark(revision)
-                    watcher.sent = revision
+                    watcher.sent = max(watcher.sent, revision)
 
     def confirmed(self, watcher: Watcher, revision: int) -> None:
         """The reader has applied everything up to ``revision``."""
@@ -194,6 +211,8 @@ class Watches:
         return len(watchers), len(barrier.waiting)
 
     def _bring_up(self, watcher: Watcher) -> None:
+        if watcher.sent > self._catalog.revision:
+            return
         if watcher.service == ALL:
             changes = self._catalog.since_all(watcher.sent)
         else:

@@ -273,9 +273,9 @@ class NativeConnection(asyncio.Protocol):
         else:
             asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
 
-    def going(self) -> None:
-        """Tell the client to move: this node is stopping, and its sessions have done nothing."""
-        self._is_leaving = True
+    def going(self, *, is_stopping: bool) -> None:
+        """Tell the client to move.  If the node stops, its sessions have done nothing wrong."""
+        self._is_leaving = is_stopping
         self.send(wire.GOING, 0)
 
     def close(self) -> None:

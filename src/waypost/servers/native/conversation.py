@@ -329,7 +329,13 @@ class Conversation:
             )
         native = NativeWatch(self._connection, frame_id)
         self._watches[frame_id] = native
-        native.watcher = self._node.watches.begin(watch.service, native, watch.since, confirms=True)
+        native.watcher = self._node.watches.begin(
+            watch.service,
+            native,
+            watch.since,
+            confirms=True,
+            may_be_ahead=bool(self._node.native_addresses),
+        )
 
     def _unwatch(self, watch_id: int) -> None:
         native = self._watches.pop(watch_id, None)

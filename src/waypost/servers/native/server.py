@@ -60,7 +60,7 @@ class NativeServer:
     def move_clients(self) -> None:
         """Tell every client that another node may serve it better; this one goes on."""
         for connection in self.connections:
-            connection.going()
+            connection.going(is_stopping=False)
 
     async def stop(self) -> None:
         """Tell every client to move, give them a moment, and close."""
@@ -71,7 +71,7 @@ class NativeServer:
         if self._server is not None:
             self._server.close()
         for connection in self.connections:
-            connection.going()
+            connection.going(is_stopping=True)
         await self._until_left(_GOING_S)
         for connection in self.connections:
             connection.close()
