@@ -58,8 +58,10 @@ class Healing:
             for nid in site.others:
                 site.send(nid, Hello(promised, self._nonce))
         if site.log.faulty:
-            # From the last one backwards: an entry without a header is known by the one after it.
-            indexes = tuple(site.log.faulty[: -_REPAIRS_AT_ONCE - 1 : -1])
+            # The last ones, as an entry without a header is known by the one after it; and the
+            # first, from where a leader sends on.
+            faulty = site.log.faulty
+            indexes = (faulty[0], *faulty[1:][-_REPAIRS_AT_ONCE:])
             for nid in site.others:
                 site.send(nid, Repair(promised, indexes))
 
@@ -103,8 +105,7 @@ class Healing:
         """Put back what is proved to be what was lost."""
         site = self._site
         is_healed = False
-        for frame in message.frames:
-            entry = parse(frame)
+        for entry in reversed([parse(frame) for frame in message.frames]):
             if site.log.repair(entry):
                 site.repaired(entry.index)
                 is_healed = True

@@ -113,8 +113,11 @@ class Journal:
         if index <= self._written:
             self._truncate = min(index, self._truncate or index)
             self._written = index - 1
-        if index <= self.durable:
-            self.durable = index - 1
+        self.doubt(index)
+
+    def doubt(self, index: Index) -> None:
+        """What is on disk from ``index`` on does not count before the next write is durable."""
+        self.durable = min(self.durable, index - 1)
         self._flying = deque((seq, min(last, index - 1), at) for seq, last, at in self._flying)
 
     def mark(self, snap: Snap) -> None:

@@ -134,13 +134,23 @@ class Leader:
         # "The leader can decrement nextIndex to bypass all of the conflicting entries in that
         # term" (Raft, section 5.3); it always goes back by one at least.
         meeting = self._site.log.hint(ack.hint, ack.hint_ballot)
-        peer.probe(min(peer.next - 1, meeting + 1))
+        refused = peer.next
+        peer.probe(min(refused - 1, meeting + 1))
+        # What it acknowledged it holds, and yet it refuses: it is repairing its disk.
+        peer.is_paused = peer.next >= refused
 
     def forget(self, src: Nid, hello: Hello) -> None:
         """A peer's disk may have lost what it acknowledged; tell it what to catch up with."""
         self._peers[src].forget()
         last = self._site.log.last
         self._site.send(src, HelloAck(self.ballot, hello.nonce, leads=True, last=last))
+
+    def back_up(self, src: Nid, index: Index) -> None:
+        """A peer lost the entry at ``index``: send from there once more."""
+        peer = self._peers[src]
+        peer.match = min(peer.match, index - 1)
+        if not peer.snapshot:
+            peer.probe(index)
 
     # Time
 
@@ -164,7 +174,7 @@ class Leader:
         # A leader that cannot write cannot lead, however well its heartbeats travel
         # (hashicorp/raft#503): it hands over, and then it stops.
         stalled = now - (now if site.journal.oldest is None else site.journal.oldest)
-        if stalled > 2 * election and self._peers:
+        if stalled > 2 * election:
             if stalled > 5 * election // 2:
                 return False
             self._hand_over_to_anyone()
@@ -199,7 +209,7 @@ class Leader:
         self._peers[to].is_due = True
 
     def _hand_over_to_anyone(self) -> None:
-        if not self.target:
+        if self._peers and not self.target:
             best = max(self._peers.values(), key=lambda peer: (peer.match, peer.heard, peer.nid))
             self.transfer(best.nid)
 

@@ -151,6 +151,12 @@ class Log:
         self.base, self.base_ballot, self._chain = upto, entry.ballot, entry.chain
         del self.faulty[: bisect_right(self.faulty, upto)]
 
+    def rebase(self, snap: Snap) -> None:
+        """Forget the entries up to the snapshot's, whatever is left of them, and keep the rest."""
+        del self._entries[: snap.index - self.base]
+        self.base, self.base_ballot, self._chain = snap.index, snap.ballot, snap.chain
+        del self.faulty[: bisect_right(self.faulty, snap.index)]
+
     def restart(self, snap: Snap) -> None:
         """Begin anew behind a snapshot."""
         self.base, self.base_ballot, self._chain = snap.index, snap.ballot, snap.chain

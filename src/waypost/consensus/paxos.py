@@ -78,16 +78,17 @@ class PaxosCore(ReplicatedCore):
         of the highest accepted ballot and the longest in that; and no value of its own before that.
         """
         site = self._site
-        mine = self._credentials()
         promises = campaign.promises.values()
-        best = max([mine, *((promise.accepted, promise.last) for promise in promises)])
-        if best > mine:
-            for promise in promises:
-                if (promise.accepted, promise.last) == best and not promise.withheld:
-                    self._adopt(campaign.commit, promise)
-                    break
-            else:
-                return  # somebody else may bring that log
+        best, giver = self._credentials(), None
+        for promise in promises:
+            if not promise.withheld and (promise.accepted, promise.last) > best:
+                best, giver = (promise.accepted, promise.last), promise
+        # A promise that tells of a better log and withholds it must not be counted.
+        counted = [each for each in promises if (each.accepted, each.last) <= best]
+        if len(counted) + 1 < site.quorum:
+            return
+        if giver is not None:
+            self._adopt(campaign.commit, giver)
         site.journal.accept(campaign.ballot)
         base = site.log.last
         self._lead(campaign.ballot, barrier=base, base=base, counts_from=0)

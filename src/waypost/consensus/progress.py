@@ -5,7 +5,7 @@ known to meet; *streaming*, appends leave before earlier ones are acknowledged, 
 window has bytes; *snapshot*, while a snapshot makes its way outside of the core.
 
 Always true: ``match < next``; ``match`` only grows, but for a peer that lost its disk and says so;
-what is on its way lies between them.
+what is on its way was not yet taken into the peer's log.
 """
 
 from collections import deque
@@ -83,11 +83,10 @@ class Progress:
 
     def matched(self, match: Index, held: Index) -> None:
         """The peer holds the log up to ``held``, and up to ``match`` durably."""
-        if match > self.match:
-            self.match = match
-            window = self.window
-            while window and window[0][0] <= match:
-                self.window_bytes -= window.popleft()[1]
+        self.match = max(self.match, match)
+        window = self.window
+        while window and window[0][0] <= held:
+            self.window_bytes -= window.popleft()[1]
         if self.is_probing:
             self.is_probing = self.is_paused = False
             self.next = max(match, held) + 1

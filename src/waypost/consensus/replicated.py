@@ -99,7 +99,7 @@ class ReplicatedCore(Roles):
             case HelloAck():
                 self._healing.on_hello_ack(src, message)
             case Repair():
-                self._healing.on_repair(src, message)
+                self._on_repair(src, message)
             case Repaired():
                 self._healing.on_repaired(message)
 

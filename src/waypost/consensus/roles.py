@@ -30,6 +30,7 @@ from waypost.consensus.messages import (
     Promise,
     Read,
     ReadAt,
+    Repair,
 )
 from waypost.consensus.settings import LAN, Settings
 from waypost.consensus.site import Site
@@ -316,6 +317,11 @@ class Roles(ABC):
         else:
             promised = site.journal.promised
             site.send(src, HelloAck(promised, message.nonce, leads=False, last=0))
+
+    def _on_repair(self, src: Nid, message: Repair) -> None:
+        self._healing.on_repair(src, message)
+        if self._leader is not None:
+            self._leader.back_up(src, message.indexes[0])
 
     # Following
 

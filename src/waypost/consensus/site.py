@@ -179,9 +179,11 @@ class Site:
             if snap.index > self.journal.durable:
                 return False
             self.journal.mark(snap)
-            log.drop(snap.index)
-            if self.repaired_from <= snap.index:
-                self.repaired_from = 0
+            # Until the mark is durable, what is missing is missing.
+            self.journal.doubt(min(log.first_fault, self.repaired_from or FOREVER))
+            log.rebase(snap)
+            if self.repaired_from:
+                self.repaired_from = max(self.repaired_from, snap.index + 1)
             self.write_repairs()
         else:
             if snap.index <= log.last and is_unknown(log.at(snap.index)):
