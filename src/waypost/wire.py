@@ -16,7 +16,6 @@ from waypost.commands import ClientCommand, Outcome
 from waypost.model import (
     PLAIN_QUERY,
     Change,
-    Health,
     InstanceId,
     Query,
     Record,
@@ -358,52 +357,3 @@ decode_status = msgspec.msgpack.Decoder(NodeStatus).decode
 decode_cluster_ask = msgspec.msgpack.Decoder(ClusterAsk).decode
 decode_cluster_state = msgspec.msgpack.Decoder(ClusterState).decode
 decode_fault = msgspec.msgpack.Decoder(Fault).decode
-
-
-# The same in JSON, for people and for HTTP: objects with names instead of positions.
-
-
-class InstanceView(msgspec.Struct, frozen=True, gc=False):
-    """An instance and what the registry knows about it, as JSON shows it: every field, always."""
-
-    id: InstanceId
-    service: ServiceName
-    host: str
-    port: int
-    weight: float | None
-    zone: str
-    version: str
-    tags: tuple[str, ...]
-    meta: dict[str, str]
-    ports: dict[str, int]
-    incarnation: int
-    health: Health
-    since_ms: int
-    why: str
-    suspect: bool
-    session: str
-    revision: Revision
-
-
-def instance_view(record: Record) -> InstanceView:
-    """Make a record's JSON form."""
-    instance = record.instance
-    return InstanceView(
-        id=instance.id,
-        service=instance.service,
-        host=instance.host,
-        port=instance.port,
-        weight=instance.weight,
-        zone=instance.zone,
-        version=instance.version,
-        tags=instance.tags,
-        meta=instance.meta,
-        ports=instance.ports,
-        incarnation=instance.incarnation,
-        health=record.health,
-        since_ms=record.since_ms,
-        why=record.why,
-        suspect=record.suspect,
-        session=record.session,
-        revision=record.revision,
-    )

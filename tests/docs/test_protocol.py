@@ -32,8 +32,7 @@ STRUCTS = {
 INNER = {
     # of the node itself, and never in a frame of a client
     *(commands.Attach, commands.Detach, commands.Suspect, commands.Expire, commands.Sweep),
-    commands.LogBatch,
-    wire.InstanceView,  # of HTTP
+    *(commands.LogBatch, commands.Origin),
 }
 KINDS = {
     name: number

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from waypost.model import HEALTHS, Record
-from waypost.wire import instance_view
+from waypost.views import instance_view
 
 _STYLES: Final = dict(zip(HEALTHS, ("cyan", "green", "yellow", "red", "magenta"), strict=True))
 _COLUMNS: Final = ("ID", "ADDRESS", "HEALTH", "WEIGHT", "ZONE", "VERSION", "TAGS", "META", "WHY")

@@ -141,7 +141,7 @@ def _show(
     name: str, answer: "Answer", records: "Sequence[Record]", one: bool, as_json: bool
 ) -> None:
     from waypost.cli import output
-    from waypost.wire import instance_view
+    from waypost.views import instance_view
 
     age_ms = round(answer.age * 1000)
     if not output.is_for_people(as_json):

@@ -18,7 +18,7 @@ from waypost.cli import output
 from waypost.cli.asking import warn
 from waypost.client.watching import Watch
 from waypost.model import Change, Record
-from waypost.wire import instance_view
+from waypost.views import instance_view
 
 DEBOUNCE_S: Final = 0.2
 _MARKS: Final = {

@@ -33,8 +33,8 @@ from waypost.client.registering import Registering
 from waypost.client.registrations import Wish, error_of
 from waypost.client.service import Service
 from waypost.client.watching import Watch, Watching
-from waypost.client.writing import Writing, Written
-from waypost.commands import ClientCommand, Deregister, Refused
+from waypost.client.writing import Writing
+from waypost.commands import Deregister, Refused
 from waypost.errors import Invalid, Unavailable, WaypostError
 from waypost.model import (
     GRACE_MS_DEFAULT,
@@ -92,7 +92,7 @@ class Registry:
             identity=identity,
         )
         self._watching.link = self._registrar.link = self._link
-        self._writing.again.link = self._registrar.again.link = self._link
+        self._writing.link = self._writing.again.link = self._registrar.again.link = self._link
         self._asking = Asking(self._link, draw=random.random, timeout_s=timeout)
         self._is_closing = False
 
@@ -171,7 +171,7 @@ class Registry:
             await self._registration(wish).deregister()
         else:
             self._asking.check_open()
-            written = await self._write(Deregister(service, id))
+            written = await self._writing.write(Deregister(service, id), self._timeout_s)
             self._saw(written.revision)
             if isinstance(written.outcome, Refused):
                 raise error_of(written.outcome)
@@ -338,17 +338,6 @@ class Registry:
         self._watching.disconnected()
 
     # What the verbs are made of
-
-    async def _write(self, command: ClientCommand) -> Written:
-        """Have a command carried out once, or raise why it was not."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._link.connected()
-        except TimeoutError:
-            raise self._link.unavailable() from None
-        return await self._writing.write(command, deadline - loop.time())
 
     async def _begin(self, registering: Registering) -> Registration:
         instance = await registering.completed(self._link, self._timeout_s)

@@ -18,6 +18,7 @@ from waypost import wire
 from waypost.client.again import Again
 from waypost.client.connection import Connection, error_of
 from waypost.client.identity import Identity
+from waypost.client.link import Link
 from waypost.client.writes import Batch, Writes
 from waypost.commands import ClientCommand, Outcome
 from waypost.errors import (
@@ -45,6 +46,8 @@ class Writing:
     """The writes of one client, over whatever connections."""
 
     def __init__(self, identity: Identity, *, draw: Callable[[], float]) -> None:
+        self.link: Link
+        """Set by the registry, which makes the two of them."""
         self.on_unattached: Callable[[], None] = _nothing
         """Called when a write names a session that is not attached to the connection."""
         self.again = Again(self._say_refused, draw=draw)
@@ -67,9 +70,15 @@ class Writing:
 
     async def write(self, command: ClientCommand, timeout_s: float) -> Written:
         """Have a command written, or raise why it was not (``TimedOut``: it may have been)."""
+        deadline = self._loop.time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self.link.connected()
+        except TimeoutError:
+            raise self.link.unavailable() from None
         future = self.enqueue(command)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline):
                 return await future
         except TimeoutError:
             raise self._why_not(future, timeout_s) from None

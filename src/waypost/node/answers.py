@@ -14,7 +14,8 @@ import msgspec
 from waypost.catalog.queries import select
 from waypost.catalog.state import Catalog
 from waypost.model import PLAIN_QUERY, Query, Record, is_pickable
-from waypost.wire import ServiceSummary, encode, instance_view
+from waypost.views import instance_view
+from waypost.wire import ServiceSummary, encode
 
 _encode_json = msgspec.json.Encoder().encode
 

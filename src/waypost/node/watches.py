@@ -8,8 +8,8 @@ the server holds one cursor per watcher, not a queue.
 The drain barrier stands here too: a watcher confirms what it has applied, and a drain waits until
 every watcher of the service has confirmed its revision.
 
-A watcher that comes from another node may be ahead of the catalog: it is told nothing that it knows,
-and never taken back.
+A watcher that comes from another node may be ahead of the catalog: it is told nothing that it
+knows, and never taken back.
 
 Invariant: a watcher that is not lagging has been given everything up to the catalog's revision.
 """

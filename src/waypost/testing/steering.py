@@ -17,7 +17,8 @@ from waypost.servers.native.server import NativeServer
 from waypost.standalone import Standalone
 from waypost.testing.clock import StandingClock
 from waypost.testing.cut import Cut
-from waypost.wire import DEADLINE_MS, InstanceView, instance_view
+from waypost.views import InstanceView, instance_view
+from waypost.wire import DEADLINE_MS
 
 ANSWER_S: Final = 0.5
 """How long a client may take, in real time, to answer a ping; one that takes longer hangs."""

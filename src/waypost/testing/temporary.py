@@ -14,7 +14,7 @@ from waypost.node.bootstrap import NodeConfig
 from waypost.standalone import StandaloneThread
 from waypost.testing.clock import StandingClock
 from waypost.testing.steering import Provider, Steering
-from waypost.wire import InstanceView
+from waypost.views import InstanceView
 
 _T = TypeVar("_T")
 WAIT_S: Final = 5.0

@@ -39,7 +39,7 @@ from waypost.model import (
     check_why,
 )
 from waypost.servers.http.problems import Problem
-from waypost.wire import InstanceView
+from waypost.views import InstanceView
 
 BATCH_ITEMS_MAX: Final = 1000
 DRAIN_S_DEFAULT: Final = 10.0

@@ -41,7 +41,8 @@ from waypost.servers.http.operations import Call
 from waypost.servers.http.problems import NotReady, problem_of
 from waypost.servers.http.requests import read_number
 from waypost.servers.http.streams import EventStream
-from waypost.wire import Consistency, Resolve, instance_view
+from waypost.views import instance_view
+from waypost.wire import Consistency, Resolve
 
 DIAL_BACK_S: Final = 0.25
 

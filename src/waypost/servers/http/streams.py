@@ -22,7 +22,8 @@ from waypost.errors import Overloaded
 from waypost.model import Change, Record, Revision
 from waypost.node.feed import FeedItem
 from waypost.servers.http.bodies import ChangeEvent
-from waypost.wire import Changes, Snapshot, instance_view
+from waypost.views import instance_view
+from waypost.wire import Changes, Snapshot
 
 log = logging.getLogger("waypost.http")
 
