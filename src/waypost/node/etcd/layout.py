@@ -75,6 +75,11 @@ class Keys:
         return self.alive + node.encode()
 
 
+def ballot_in(epoch: Epoch) -> Ballot:
+    """Of every entry of an epoch in etcd: there is one ballot, and it is etcd's."""
+    return Ballot(epoch.number, 1, 0)
+
+
 def current_key(root: str) -> bytes:
     """Where the newest epoch is named."""
     return f"{root.rstrip('/')}/current".encode()

@@ -26,6 +26,7 @@ from waypost.node.etcd.layout import (
     keys_of,
     new_ulid,
 )
+from waypost.node.etcd.preflight import check
 from waypost.node.etcd.reading import Found, chunk_key, read, read_chunks
 
 _ATTEMPTS: Final = 5
@@ -88,10 +89,12 @@ async def open_epoch(
     ``state`` gives the state at ``epoch.first - 1``; where this node applied it itself (``is_own``)
     it must be the one that etcd has.
 
-    Raises ``CorruptData`` when what is there is not of this epoch, or not this state.
+    Raises ``CorruptData`` when what is there is not of this epoch, or not this state, ``Invalid``
+    when the prefix is another registry's, or this etcd cannot carry one.
     """
     keys = keys_of(root, cluster, epoch)
     s = epoch.first - 1
+    current = current_key(root)
     for _ in range(_ATTEMPTS):
         found = await read(client, keys, None)
         if found is not None:
@@ -99,6 +102,9 @@ async def open_epoch(
             if is_own:
                 _compare_state(keys, found.init, state())
             return keys, found
+        named = (await client.range(rpc.range_request(current))).one
+        _check_root(root, cluster, current, named)
+        await check(client, root)
         uploaded = await upload(client, keys.chunk, in_chunks(state()))
         init = Init(
             FORMAT,
@@ -112,11 +118,15 @@ async def open_epoch(
         )
         try:
             answer = await client.txn(
-                [rpc.created_at(keys.init, 0), rpc.created_at(keys.head, 0)],
+                [
+                    rpc.created_at(keys.init, 0),
+                    rpc.created_at(keys.head, 0),
+                    rpc.modified_at(current, named.mod_revision),
+                ],
                 [
                     rpc.put(keys.init, msgspec.json.encode(init)),
                     rpc.put(keys.head, b"init"),
-                    rpc.put(current_key(root), _current(cluster, epoch)),
+                    rpc.put(current, _current(cluster, epoch)),
                 ],
             )
         except TimedOut:
@@ -125,6 +135,20 @@ async def open_epoch(
             prefix = keys.chunk + uploaded.ulid.encode()
             await client.delete(prefix + b"/", prefix + b"0")
     raise TimedOut(f"etcd at {client.endpoint} answers too slowly to begin a log: try again")
+
+
+async def clear(client: EtcdClient, keys: Keys) -> None:
+    """Delete what an epoch that is over has left, once the next one is released.
+
+    ``P/init`` and ``P/seal`` stay: nobody can begin that epoch again, and latecomers learn from the
+    Seal where the log goes on.
+    """
+    seal = (await client.range(rpc.range_request(keys.seal))).one
+    assert seal.create_revision, "an epoch that is not sealed is not over"
+    prefix = keys.prefix.encode()
+    await client.delete(prefix + b"/", keys.init)
+    await client.delete(keys.init + b"\0", keys.seal)
+    await client.delete(keys.seal + b"\0", prefix + b"0")
 
 
 async def upload(client: EtcdClient, prefix: bytes, chunks: Iterable[bytes]) -> State:
@@ -158,6 +182,13 @@ def in_chunks(chunks: Iterable[bytes]) -> Iterable[bytes]:
             del rest[:CHUNK_BYTES]
     if rest:
         yield bytes(rest)
+
+
+def _check_root(root: str, cluster: str, key: bytes, named: rpc.KeyValue) -> None:
+    if named.create_revision and decoded(named.value, Current, key).cluster != cluster:
+        raise Invalid(
+            f"etcd: another registry is below {root}: choose another prefix", field="etcd-prefix"
+        )
 
 
 def _compare(client: EtcdClient, keys: Keys, init: Init, epoch: Epoch) -> None:

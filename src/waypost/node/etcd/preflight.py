@@ -4,17 +4,14 @@ Every finding is one sentence that names what is missing and what to do.  Nothin
 """
 
 import asyncio
-import logging
 from typing import Final
 
 import msgspec
 
-from waypost.errors import WaypostError
+from waypost.errors import Invalid, WaypostError
 from waypost.node.etcd import rpc
 from waypost.node.etcd.client import EtcdClient
 from waypost.node.etcd.layout import BATCH_BYTES_MAX, new_ulid
-
-log = logging.getLogger("waypost.etcd")
 
 QUOTA_DEFAULT: Final = 2 << 30
 """Of etcd's database, unless its operator has set another; its API does not tell."""
@@ -76,6 +73,16 @@ async def preflight(
             "endpoints of this node"
         )
     return Preflight(version, client.cluster_id, tuple(findings))
+
+
+async def check(client: EtcdClient, root: str, *, state_bytes: int = 0) -> None:
+    """Raise ``Invalid`` with all findings, if there are any."""
+    found = await preflight(client, root, state_bytes=state_bytes)
+    if found.findings:
+        raise Invalid(
+            f"etcd at {client.endpoint} cannot carry a registry: " + "; ".join(found.findings),
+            field="etcd",
+        )
 
 
 _ALARMS: Final = {

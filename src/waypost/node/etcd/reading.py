@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from waypost.errors import CorruptData, TimedOut
+from waypost.errors import CorruptData, TimedOut, Unavailable
 from waypost.node.etcd import rpc
 from waypost.node.etcd.client import Compacted, EtcdClient
 from waypost.node.etcd.layout import Init, Keys, LogEntry, SnapHead, at, decoded
@@ -81,15 +81,19 @@ def chunk_key(prefix: bytes, ulid: str, k: int) -> bytes:
 
 async def _read(client: EtcdClient, keys: Keys, after: Position | None) -> Found | None:
     answer = await client.snapshot_of(
-        [rpc.get(keys.init), rpc.get(keys.head), rpc.get(keys.snaphead)]
+        [rpc.get(key) for key in (keys.init, keys.head, keys.snaphead, keys.seal)]
     )
     revision = answer.header.revision
-    init_kv, head, snap_kv = (each.one for each in answer.ranges)
+    init_kv, head, snap_kv, seal = (each.one for each in answer.ranges)
     if not init_kv.create_revision:
         if after is not None:
             raise CorruptData(f"etcd: {keys.prefix} is gone: somebody deleted the registry's log")
         return None
     init = decoded(init_kv.value, Init, keys.init)
+    if seal.create_revision and not head.create_revision:
+        raise Unavailable(
+            f"etcd: the log in {keys.prefix} has ended, and goes on elsewhere: ask a node that is up"
+        )
     if not head.create_revision or (after is not None and head.version < after.version):
         raise CorruptData(
             f"etcd: {keys.prefix}/head stands at version {head.version}, and this node has seen "
