@@ -20,7 +20,7 @@ from waypost.commands import Command, Outcome, Register, encode_part
 from waypost.errors import WaypostError
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig, open_node
-from waypost.node.engine import CoreEngine
+from waypost.node.engine import MemberEngine
 from waypost.node.node import Node
 from waypost.standalone import new_event_loop
 
@@ -124,7 +124,7 @@ async def _fill_and_snapshot(directory: str) -> None:
     print(f"  memory                 {(_rss() - before) / INSTANCES:8.0f} bytes an instance")
 
     engine = node.engine
-    assert isinstance(engine, CoreEngine)
+    assert isinstance(engine, MemberEngine)
     await engine.snapshot()  # one that the load began may be under way
     stalls = Stalls()
     await asyncio.sleep(2)

@@ -175,12 +175,19 @@ def make_core(
 def _node_in_memory(
     config: NodeConfig, clock: Callable[[], int], on_fatal: Callable[[BaseException], None]
 ) -> Node:
-    cluster = secrets.token_hex(8)
-    node = Node(config.name, cluster, Catalog(), clock=clock)
-    boot = Boot(epoch=_alone(int(cluster, 16), SOLO_NID, config.name))
-    engine = _engine(config, boot, SOLO_NID, int(cluster, 16), 0, None, node, clock, on_fatal)
-    node.start(engine)
+    node = Node(config.name, secrets.token_hex(8), Catalog(), clock=clock)
+    node.start(engine_in_memory(node, on_fatal))
     return node
+
+
+def engine_in_memory(node: Node, on_fatal: Callable[[BaseException], None]) -> MemberEngine:
+    """The log of a node that keeps nothing; it has begun when this returns."""
+    lineage = int(node.cluster, 16)
+    boot = Boot(epoch=_alone(lineage, SOLO_NID, node.name))
+    config = NodeConfig(name=node.name)
+    engine = _engine(config, boot, SOLO_NID, lineage, 0, None, node, node.clock, on_fatal)
+    engine.start()
+    return engine
 
 
 def _open(
@@ -230,6 +237,7 @@ def _open(
     cluster = Cluster(hello, node, engine, snapshots, clock=clock, draw=random.random)
     if epoch is None and identity.epoch is not None:
         engine.found(identity.epoch)
+    engine.start()
     node.start(engine)
     if (config.line or config.seeds) and not config.follows_only:
         cluster.join()

@@ -12,10 +12,9 @@ from tests.servers.native.peer import Peer
 
 from waypost.catalog.history import History
 from waypost.catalog.state import Catalog
-from waypost.consensus.core import Boot
-from waypost.consensus.solo import SoloCore
 from waypost.model import Record
-from waypost.node.engine import CoreEngine, Engine, EngineStatus
+from waypost.node.bootstrap import engine_in_memory
+from waypost.node.engine import Engine, EngineStatus
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.native.connection import NativeConnection
@@ -32,6 +31,8 @@ class Gate:
         self._engine = engine
         self._node = node
         self._is_held = False
+        self.payloads: list[bytes] = []
+        """What was appended."""
 
     def hold(self) -> None:
         """Let what is written from now on wait."""
@@ -50,7 +51,24 @@ class Gate:
     def is_busy(self) -> bool:
         return self._is_held or self._engine.is_busy
 
+    @property
+    def can_append(self) -> bool:
+        return self._engine.can_append
+
+    @property
+    def leader_nid(self) -> int:
+        return self._engine.leader_nid
+
+    @property
+    def fresh_ns(self) -> int:
+        return self._engine.fresh_ns
+
+    @property
+    def syncs(self) -> tuple[int, float]:
+        return self._engine.syncs
+
     def append(self, payload: bytes, token: int) -> None:
+        self.payloads.append(payload)
         self._engine.append(payload, token)
 
     def barrier(self, token: int) -> None:
@@ -67,17 +85,9 @@ class World:
         self.now_ns = 0
         clock = self.clock
         self.node = Node("local", CLUSTER, Catalog(history), clock=clock, wall_ms=lambda: EPOCH_MS)
-        self.core = SoloCore(1, Boot())
-        engine = CoreEngine(
-            "local",
-            self.core,
-            node="local",
-            storage=None,
-            sink=self.node,
-            on_fatal=lambda error: self.trouble.append({"exception": error}),
-            clock=clock,
+        engine = engine_in_memory(
+            self.node, lambda error: self.trouble.append({"exception": error})
         )
-        engine.replay(0)
         self.gate = Gate(engine, self.node)
         self.node.start(self.gate)
         self.node.tick_no_more()  # only ``advance`` lets anything become due
