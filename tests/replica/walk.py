@@ -17,15 +17,16 @@ from tests.replica.cluster import MS, Cluster, Node
 
 from waypost.consensus.core import Ballot, Boot, Core, Nid
 from waypost.consensus.epoch import Epoch
+from waypost.consensus.paxos import PaxosCore
 from waypost.consensus.raft import RaftCore
 from waypost.consensus.settings import LAN
 from waypost.consensus.solo import SoloCore
 from waypost.errors import Invalid, Unavailable
 
-ENGINES = ("local", "raft")
+ENGINES = ("local", "raft", "paxos")
 
 
-CORES = {"raft": RaftCore}
+CORES = {"raft": RaftCore, "paxos": PaxosCore}
 
 
 def make_core(cluster: Cluster, nid: Nid, epoch: Epoch, boot: Boot, may_lead_first: bool) -> Core:
@@ -68,7 +69,7 @@ class Walk:
             "cut": 0.4 * rng.random() ** 2,
             "heal": 0.3,
             "newcomer": 0.5 * rng.random(),
-            "change": 1.5 * rng.random(),
+            "change": 5 * rng.random(),
             "snapshot": 1.0 * rng.random(),
             "stream": 2.0,
             "transfer": 0.3 * rng.random(),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from waypost.consensus.core import FOREVER, Nid, Ns
 
-
 STALE_AFTER_ELECTIONS = 4
 
 
@@ -63,7 +62,7 @@ class Asking:
         self.deadline = now + self._election
         return self.target
 
-    def is_fresh(self, age: Ns) -> bool:
+    def is_good(self, age: Ns) -> bool:
         """Whether an answer of this age is as good as any: its sender hears of what happens."""
         return 0 <= age <= STALE_AFTER_ELECTIONS * self._election
 

@@ -136,9 +136,32 @@ class HeldLog:
         self._faulty = {index for index in self._faulty if index > snap.index}
         self.snap = snap
 
-    def committed_hard(self, hard: Hard) -> Hard:
+    def end_before(self, first: Index) -> Index | None:
+        """Commit everything before ``first`` and drop the rest; returns where to cut on disk."""
+        start = max(first, self.snap.index + 1)
+        cut = start if self.last >= start else None
+        if cut is not None:
+            self.cut(cut)
+        self.commit = self.last
+        return cut
+
+    def with_commit(self, hard: Hard) -> Hard:
         """What to remember beside an entry: the promises as they are, and the commit index."""
         return Hard(hard.promised, hard.accepted, self.commit, hard.suspect)
+
+
+def count_before(entries: Sequence[Entry], epoch: Epoch | None, coming: Epoch | None) -> int:
+    """How many of these belong before the next epoch, which is known or sealed among them."""
+    for position, entry in enumerate(entries):
+        if coming is not None:
+            is_end = entry.index == coming.first - 1
+        else:
+            is_end = (
+                epoch is not None and entry.kind == KIND_SEAL and entry.ballot.epoch == epoch.number
+            )
+        if is_end:
+            return position + 1
+    return len(entries)
 
 
 def unreadable(entries: Sequence[Entry], above: Index) -> tuple[Index, ...]:

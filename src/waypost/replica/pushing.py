@@ -19,6 +19,11 @@ class Pushing:
         self._wait: Ns = FIRST_WAIT
         self._knowing: set[Nid] = set()
 
+    @property
+    def is_at_it(self) -> bool:
+        """Whether there is somebody to tell."""
+        return self.deadline != FOREVER
+
     def begin(self, now: Ns) -> None:
         """There is a newer epoch to tell of."""
         self.deadline = now
@@ -31,7 +36,7 @@ class Pushing:
 
     def knows(self, nid: Nid) -> None:
         """This one need not be told."""
-        if self.deadline != FOREVER:
+        if self.is_at_it:
             self._knowing.add(nid)
 
     def due(self, now: Ns, targets: Iterable[Nid]) -> list[Nid]:
