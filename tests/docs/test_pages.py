@@ -15,6 +15,7 @@ from tests.docs.runner import ROOT, blocks_of, run_page
 ELSEWHERE = {
     "README.md": "tests/docs/test_pages.py",  # its blocks are one program and another, below
     "docs/balancing.md": "tests/balance/test_page.py",
+    "docs/etcd.md": "tests/node/etcd/test_page.py",
     "docs/http.md": "tests/servers/http/test_docs.py",
     "docs/python.md": "tests/client/test_page.py",
     "docs/wal-format.md": "tests/storage/test_wal_format_page.py",

@@ -92,7 +92,7 @@ async def _read(client: EtcdClient, keys: Keys, after: Position | None) -> Found
     init = decoded(init_kv.value, Init, keys.init)
     if seal.create_revision and not head.create_revision:
         raise Unavailable(
-            f"etcd: the log in {keys.prefix} has ended, and goes on elsewhere: ask a node that is up"
+            f"etcd: the log in {keys.prefix} has ended, and goes on elsewhere: ask another node"
         )
     if not head.create_revision or (after is not None and head.version < after.version):
         raise CorruptData(
