@@ -18,6 +18,7 @@ from tests.servers.native.test_fuzz import ANSWERS, UNANSWERED
 from tests.servers.native.world import opened
 
 from waypost import commands, errors, model, wire
+from waypost.catalog import origins
 from waypost.servers.native import connection, conversation
 from waypost.testing.temporary import TemporaryRegistry
 from waypost.transport.frames import encode_frame
@@ -135,7 +136,7 @@ def test_every_error_that_travels_is_told_and_whether_to_ask_again() -> None:
 def test_every_limit_is_what_the_code_has() -> None:
     told = {cells[0]: int(cells[1]) for cells in rows(section("Limits"))}
     known: dict[str, Any] = {}
-    for module in (connection, conversation, model, wire):
+    for module in (connection, conversation, model, origins, wire):
         known |= vars(module)
 
     assert told == {name: known[name] for name in told}

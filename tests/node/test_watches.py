@@ -269,12 +269,12 @@ def test_a_watch_that_is_ahead_is_told_nothing_until_something_new_happens() -> 
         world, reader = World(), Reader()
         world.apply(register("orders", 1))
         watcher = world.watches.begin("orders", reader, 3, confirms=True, may_be_ahead=True)
-        assert reader.revisions == [1], "a bookmark: it is being watched"
+        assert reader.revisions == [3], "a bookmark: it is being watched"
 
         for version in ("2", "3", "4"):
             world.apply(register("orders", 1, version))
 
-        assert reader.revisions == [1, 4]
+        assert reader.revisions == [3, 4]
         world.watches.bookmark()
         assert watcher.sent == 4
 
@@ -296,7 +296,6 @@ def test_a_watch_that_is_ahead_is_not_taken_back_by_bookmarks_or_for_being_slow(
 
         for version in ("3", "4"):
             world.apply(register("orders", 1, version))
-        assert reader.revisions[-1] == 4
-        assert 2 not in reader.revisions
+        assert reader.revisions == [3, 3, 4]
 
     asyncio.run(run())

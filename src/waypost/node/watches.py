@@ -111,7 +111,7 @@ class Watches:
         self._by_service.setdefault(service, {})[watcher] = None
         if since > self._catalog.revision and may_be_ahead:
             watcher.sent = since
-            reader.send_bookmark(self._catalog.revision)
+            reader.send_bookmark(since)
         elif 0 < since <= self._catalog.revision:
             watcher.sent = watcher.seen = since
             self._bring_up(watcher)
@@ -176,8 +176,8 @@ class Watches:
         for watchers in self._by_service.values():
             for watcher in watchers:
                 if not watcher.is_lagging and not watcher.reader.is_slow:
-                    watcher.reader.send_bookmark(revision)
                     watcher.sent = max(watcher.sent, revision)
+                    watcher.reader.send_bookmark(watcher.sent)
 
     def confirmed(self, watcher: Watcher, revision: int) -> None:
         """The reader has applied everything up to ``revision``."""
