@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "deregister": "waypost.cli.departures:deregister",
     "drain": "waypost.cli.departures:drain",
     "status": "waypost.cli.status:status",
+    "cluster": "waypost.cli.cluster:cluster",
     "snapshot": "waypost.cli.snapshot:snapshot",
     "doctor": "waypost.cli.doctor:doctor",
     "demo": "waypost.cli.demo:demo",

@@ -241,7 +241,8 @@ class Registry:
 
     async def services(self) -> ServiceList:
         """List every service that has an instance."""
-        listed = wire.decode_services(await self._asking.ask(wire.LIST))
+        body = await self._asking.ask(wire.LIST, lambda: wire.encode(self._seen))
+        listed = wire.decode_services(body)
         self._saw(listed.revision)
         return ServiceList(
             tuple(listed.services), listed.revision, listed.age_ms / 1000, listed.source

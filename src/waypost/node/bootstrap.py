@@ -19,6 +19,7 @@ from waypost.catalog.snapshots import load
 from waypost.catalog.state import Catalog
 from waypost.consensus.core import Boot, Core
 from waypost.consensus.epoch import Epoch, Peer
+from waypost.consensus.paxos import PaxosCore
 from waypost.consensus.raft import RaftCore
 from waypost.consensus.replicated import ReplicatedCore
 from waypost.consensus.settings import LAN, Settings
@@ -46,7 +47,7 @@ from waypost.transport.peer_frames import PEER_VERSION, PeerHello
 log = logging.getLogger("waypost.node")
 
 ALONE: Final = "local"
-REPLICATED: Final[dict[str, type[ReplicatedCore]]] = {"raft": RaftCore}
+REPLICATED: Final[dict[str, type[ReplicatedCore]]] = {"raft": RaftCore, "paxos": PaxosCore}
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ that speak of one thing at a time use the coroutines here.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
@@ -27,8 +28,10 @@ from waypost.errors import (
     ERRORS_BY_CODE,
     Rejected,
     TimedOut,
+    Unavailable,
     UnknownInstance,
     UnknownService,
+    UnknownSession,
     WaypostError,
 )
 from waypost.model import Health, Instance, Record, Revision, Source
@@ -38,6 +41,8 @@ from waypost.node.node import Node
 from waypost.node.verify import Dialer
 from waypost.storage.snapshots import as_file
 from waypost.wire import (
+    ClusterAsk,
+    ClusterState,
     Consistency,
     Drained,
     Holding,
@@ -113,14 +118,31 @@ class Registry:
         record = self.record(service, instance_id)
         if record.session == "":
             return self._node.revision  # permanent: nothing runs out
-        held = self._node.sessions.find(record.session)
-        if held is None or held.is_expiring or record.session != _lease_of(service, instance_id):
+        if record.session != _lease_of(service, instance_id):
             raise Rejected(
                 f"{service}/{instance_id} is kept alive by the connection of its provider, not by "
                 "renewals: register it over HTTP to renew it over HTTP"
             )
-        self._node.sessions.renewed(held, self._node.clock())
+        held = self._node.sessions.find(record.session)
+        if held is not None and not held.is_expiring:
+            self._node.sessions.renewed(held, self._node.clock())
+        else:
+            await self._renew_elsewhere(record.session)
         return self._node.revision
+
+    async def _renew_elsewhere(self, lease: str) -> None:
+        """Tell the node that owns a lease; if that one is lost, own it here."""
+        node = self._node
+        session = node.catalog.session(lease)
+        if session is None:
+            raise UnknownSession("session: its lease is over: register the instance again")
+        if session.node != node.name and node.others is not None:
+            with contextlib.suppress(Unavailable):
+                await node.others.call_owner(session.node, lease)
+                return
+        done = await self.write([Attach(lease, node.name, session.ttl_ms, session.grace_ms)])
+        attachment = _raised(done.outcomes[0])
+        node.own_session(lease, attachment, session.ttl_ms, session.grace_ms, None)
 
     async def deregister(self, service: str, instance_id: str, incarnation: int = 0) -> Revision:
         """Remove an instance."""
@@ -225,12 +247,28 @@ class Registry:
         snap = Snap(revision, NO_BALLOT, KIND_BATCH, 0)
         return revision, as_file(snap, None, chunks, cluster=int(self._node.cluster, 16), node=0)
 
+    async def cluster(self, ask: ClusterAsk) -> ClusterState:
+        """Tell who the members are, or change that."""
+        others = self._node.others
+        if others is None:
+            raise Rejected(
+                "this node keeps everything in memory, and nobody can join it: start it with "
+                "--data-dir"
+            )
+        return await others.ask(ask)
+
     def services(self) -> Services:
         """Every service, in numbers."""
         node = self._node
         node.admit("list")
         summaries = [node.answers.summary(name) for name in node.catalog.service_names()]
         return Services(node.revision, node.age_ms, node.source, summaries)
+
+    async def list_from(self, min_revision: Revision) -> Services:
+        """Every service, in numbers, of that revision at least, or ``TooStale``."""
+        await self._reach(min_revision)
+        self._node.check_fresh(-1, min_revision)
+        return self.services()
 
     async def watch(self, service: str, since: Revision = 0) -> AsyncGenerator[FeedItem, None]:
         """Follow a service (or with ``""`` all): a snapshot or what was missed, then each change.

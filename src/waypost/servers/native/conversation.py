@@ -176,7 +176,7 @@ class Conversation:
             case wire.DETACH:
                 self._detach(frame_id, wire.decode_text(body))
             case wire.LIST:
-                send(wire.SERVICES, frame_id, wire.encode(self._registry.services()))
+                self._list(frame_id, wire.decode_number(body) if body else 0)
             case wire.WATCH:
                 self._watch(frame_id, wire.decode_watch(body))
             case wire.UNWATCH:
@@ -185,6 +185,9 @@ class Conversation:
                 self._drain(frame_id, wire.decode_drain(body))
             case wire.VERIFY:
                 self._verify(frame_id, wire.decode_verify(body))
+            case wire.CLUSTER:
+                ask = wire.decode_cluster_ask(body)
+                self._later(frame_id, wire.CLUSTER_STATE, lambda: self._registry.cluster(ask))
             case wire.STATUS:
                 send(wire.STATE, frame_id, wire.encode(self._registry.status()))
             case _:
@@ -315,6 +318,12 @@ class Conversation:
             known, records = self._node.answers.select(request.service, request.query)
             body = self._node.resolved_head() + wire.encode(known) + wire.encode(records)
         self._connection.send(wire.RESOLVED, frame_id, body)
+
+    def _list(self, frame_id: int, min_revision: int) -> None:
+        if min_revision > self._node.revision:
+            self._later(frame_id, wire.SERVICES, lambda: self._registry.list_from(min_revision))
+        else:
+            self._connection.send(wire.SERVICES, frame_id, wire.encode(self._registry.services()))
 
     def _watch(self, frame_id: int, watch: wire.Watch) -> None:
         self._node.admit("watch")

@@ -1,0 +1,141 @@
+"""``waypost cluster``: who the members are, and how that changes while the registry goes on.
+
+Every change prints the members as they are after it, and is over when it prints.
+"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from waypost.cli import exits
+from waypost.cli.options import json_option, server_option
+from waypost.cli.recover import recover
+
+if TYPE_CHECKING:
+    from waypost.client.registry import Registry
+    from waypost.wire import ClusterState, ClusterVerb, MemberView
+
+
+@click.group()
+def cluster() -> None:
+    """Show the members of a registry, and change them or their engine while it runs.
+
+    Any node may be asked: the leader is told.  A node that is to be added is started first, with
+    'waypost serve --join'; it becomes a member by itself, unless it was started with --learner.
+    """
+
+
+cluster.add_command(recover)
+
+
+@cluster.command("status")
+@server_option
+@json_option
+def status(server: str, as_json: bool) -> int:
+    """Show the members, who leads, and how far each holds the log."""
+    return _ask(server, as_json, "ask for the members", "status")
+
+
+@cluster.command("add")
+@click.argument("name")
+@server_option
+@json_option
+def add(name: str, server: str, as_json: bool) -> int:
+    """Let a learner vote."""
+    return _ask(server, as_json, f"add {name}", "add", name)
+
+
+@cluster.command("remove")
+@click.argument("name")
+@server_option
+@json_option
+def remove(name: str, server: str, as_json: bool) -> int:
+    """Take a member out; if it led, another one leads."""
+    return _ask(server, as_json, f"remove {name}", "remove", name)
+
+
+@cluster.command("replace")
+@click.argument("name")
+@click.argument("other")
+@server_option
+@json_option
+def replace(name: str, other: str, server: str, as_json: bool) -> int:
+    """Put a learner in the place of a member, in one step."""
+    return _ask(server, as_json, f"replace {name} by {other}", "replace", name, other)
+
+
+@cluster.command("transfer")
+@click.argument("name", required=False, default="")
+@server_option
+@json_option
+def transfer(name: str, server: str, as_json: bool) -> int:
+    """Let another member lead: NAME, or the one that holds most of the log."""
+    return _ask(server, as_json, "transfer leadership", "transfer", name)
+
+
+@cluster.command("switch")
+@click.option("--engine", required=True, metavar="ENGINE", help="raft or paxos.")
+@server_option
+@json_option
+def switch(engine: str, server: str, as_json: bool) -> int:
+    """Let the members agree by another protocol from here on."""
+    return _ask(server, as_json, f"switch to {engine}", "switch", engine=engine)
+
+
+def _ask(
+    server: str,
+    as_json: bool,
+    what: str,
+    verb: "ClusterVerb",
+    name: str = "",
+    other: str = "",
+    engine: str = "",
+) -> int:
+    from waypost.cli.asking import ask
+
+    async def use(registry: "Registry") -> int:
+        from waypost.wire import ClusterAsk
+
+        _show(await registry.cluster(ClusterAsk(verb, name, other, engine)), as_json)
+        return exits.OK
+
+    return ask(server, what, as_json, use)
+
+
+def _show(state: "ClusterState", as_json: bool) -> None:
+    import msgspec
+
+    from waypost.cli import output
+
+    if not output.is_for_people(as_json):
+        told = msgspec.structs.asdict(state)
+        told["members"] = [msgspec.structs.asdict(member) for member in state.members]
+        output.print_json(told)
+        return
+    rows = [_row(member, state) for member in state.members]
+    released = "" if state.released else ", which has only begun"
+    note = (
+        f"{state.engine}, epoch {state.epoch}{released}, as {state.node} sees it; "
+        f"{state.commit} of {state.last} entries committed"
+    )
+    output.print_table(("NAME", "ADDRESS", "ROLE", "VOTES", "LAGS", "HEARD", "NODE ID"), rows, note)
+
+
+def _row(member: "MemberView", state: "ClusterState") -> list[str]:
+    from rich.markup import escape
+
+    styles = {"leader": "green", "follower": "cyan", "learner": "blue", "away": "red"}
+    lag = str(max(0, state.last - member.held)) if member.held else "-"
+    if member.heard_ms == 0:
+        heard = "-"
+    else:
+        heard = "never" if member.heard_ms < 0 else f"{member.heard_ms / 1000:.1f} s ago"
+    return [
+        escape(member.name),
+        escape(member.address),
+        f"[{styles[member.role]}]{member.role}[/]",
+        "yes" if member.votes else "no",
+        lag,
+        heard,
+        f"{member.nid:08x}",
+    ]
