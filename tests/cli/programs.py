@@ -201,6 +201,10 @@ class Terminal:
             assert data, f"it ended without showing {text!r}: {self.shown}"
             self._shown += data
 
+    def type(self, text: str) -> None:
+        """Type this."""
+        os.write(self._ours, text.encode())
+
     def finish(self) -> Result:
         while data := _read(self._ours):
             self._shown += data
