@@ -16,7 +16,8 @@ import msgspec
 
 from waypost.node.bootstrap import NodeConfig, open_node
 from waypost.node.registry import Registry
-from waypost.servers.native.server import NativeServer, listen
+from waypost.servers.native.server import NativeServer
+from waypost.transport.port import NativePort
 
 if TYPE_CHECKING:
     from waypost.servers.http.server import HttpServer
@@ -59,22 +60,22 @@ class Standalone:
 
         A node that has no cluster yet returns from here when it has found it.
         """
-        listener = listen(self._host, self._native_port)
+        port = NativePort(self._host, self._native_port)
+        self.native_address = _shown(await port.open())
         try:
-            self.native_address = _shown(listener.getsockname()[:2])
             config = self._config
             if not config.address:
                 config = msgspec.structs.replace(config, address=self.native_address)
             self.node = await open_node(
-                config, listener=listener, clock=self._clock, on_fatal=self._on_fatal
+                config, port=port, clock=self._clock, on_fatal=self._on_fatal
             )
         except BaseException:
-            listener.close()
+            port.close()
             raise
         self.registry = Registry(self.node)
         try:
             self.native = NativeServer(self.node, self.registry, self._host, self._native_port)
-            await self.native.start(listener)
+            await self.native.start(port)
             self.node.on_move = self.native.move_clients
             if self._http_port is not None:
                 await self.open_http(self._http_port)

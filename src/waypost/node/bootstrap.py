@@ -8,7 +8,6 @@ cluster yet finds or founds one (``genesis``) before anything else is written in
 import logging
 import random
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -43,6 +42,7 @@ from waypost.storage.disk import Disk, RealDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal
 from waypost.transport.peer_frames import PEER_VERSION, PeerHello
+from waypost.transport.port import NativePort
 
 log = logging.getLogger("waypost.node")
 
@@ -77,14 +77,14 @@ async def open_node(
     config: NodeConfig,
     *,
     disk: Disk | None = None,
-    listener: socket.socket | None = None,
+    port: NativePort | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
     on_fatal: Callable[[BaseException], None],
 ) -> Node:
     """Recover what the data directory holds, and take part in its cluster.
 
     ``disk`` stands for the data directory where it is given: a simulated one, in a test.
-    ``listener`` is the native port, on which a cluster is found before the doors open.
+    ``port`` is the native port, on which a cluster is found before the doors open.
 
     Raises ``CorruptData`` for damage that this node cannot repair, ``Invalid`` for a configuration
     that cannot be.
@@ -99,7 +99,7 @@ async def open_node(
     if disk is None:
         return _node_in_memory(config, clock, on_fatal)
     try:
-        identity = await _identity(config, disk, listener)
+        identity = await _identity(config, disk, port)
         return _open(config, identity, disk, shut, clock, on_fatal)
     except BaseException:
         shut()
@@ -290,7 +290,7 @@ def _engine(
 # Who this is
 
 
-async def _identity(config: NodeConfig, disk: Disk, listener: socket.socket | None) -> Identity:
+async def _identity(config: NodeConfig, disk: Disk, port: NativePort | None) -> Identity:
     """Whose data this directory holds; made when there is none, and never changed."""
     identity = read_identity(disk, config.data_dir)
     if identity is None:
@@ -309,14 +309,14 @@ async def _identity(config: NodeConfig, disk: Disk, listener: socket.socket | No
             field="name",
         )
     if not identity.cluster:
-        identity = await _find_cluster(config, disk, identity, listener)
+        identity = await _find_cluster(config, disk, identity, port)
     return identity
 
 
 async def _find_cluster(
-    config: NodeConfig, disk: Disk, identity: Identity, listener: socket.socket | None
+    config: NodeConfig, disk: Disk, identity: Identity, port: NativePort | None
 ) -> Identity:
-    if listener is None or not (config.line or config.seeds):
+    if port is None or not (config.line or config.seeds):
         raise Invalid(
             f"cluster: {config.data_dir} was made for a cluster, and has not found it yet: start "
             "it with --cluster or --join",
@@ -337,7 +337,7 @@ async def _find_cluster(
         seeds=config.seeds,
         engine=config.engine if len(config.line) > 1 else ALONE,
     )
-    await belong(machine, listener, commit)
+    await belong(machine, port, commit)
     return found
 
 

@@ -16,7 +16,6 @@ While it lasts, the native port answers machines that ask the same, and tells cl
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -28,6 +27,7 @@ from waypost.errors import ProtocolViolation, Unavailable, WaypostError
 from waypost.transport import peer_frames
 from waypost.transport.frames import FrameReader, encode_frame
 from waypost.transport.peer_frames import GENESIS, GENESIS_TOLD, PEER_VERSION, Genesis, GenesisTold
+from waypost.transport.port import NativePort
 
 log = logging.getLogger("waypost.genesis")
 
@@ -63,14 +63,14 @@ Commit = Callable[[Belonging], None]
 """Writes down what was found: when it returns, that is durable."""
 
 
-async def belong(machine: Machine, listener: socket.socket, commit: Commit) -> Belonging:
+async def belong(machine: Machine, port: NativePort, commit: Commit) -> Belonging:
     """Find or make the cluster of ``machine``; returns when it is written down.
 
-    ``listener`` is the native port; it stays open, for the doors to take over.
+    ``port`` is the native port: others are answered on it until the doors take it over.
     """
     search = _Search(machine, commit)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Asked(search), sock=listener.dup())
+    port.enter = lambda: _Asked(search)
     others = [at for name, at in machine.line.items() if name != machine.name]
     asking = [loop.create_task(search.ask_on(at)) for at in (*others, *machine.seeds)]
     teller = loop.create_task(search.tell_on())
@@ -80,7 +80,6 @@ async def belong(machine: Machine, listener: socket.socket, commit: Commit) -> B
         for task in (*asking, teller):
             task.cancel()
         await asyncio.gather(*asking, teller, return_exceptions=True)
-        server.close()
 
 
 class _Search:

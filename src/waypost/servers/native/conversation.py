@@ -26,9 +26,8 @@ from waypost.errors import (
 from waypost.model import check_id, check_instance, check_service, check_ttl, check_why
 from waypost.node.node import Node
 from waypost.node.registry import Registry
-from waypost.node.watches import ALL
 from waypost.servers.native.attaching import Attaching, Detaching
-from waypost.servers.native.watch import NativeWatch
+from waypost.servers.native.watch import NativeWatches
 
 if TYPE_CHECKING:
     from waypost.servers.native.connection import NativeConnection
@@ -57,7 +56,7 @@ class Conversation:
         self._connection = connection
         self._node = node
         self._registry = registry
-        self._watches: dict[int, NativeWatch] = {}
+        self._watches = NativeWatches(connection, node)
         self._tasks: set[asyncio.Task[None]] = set()
         self._attaching = ""
         self.has_greeted = False
@@ -88,20 +87,15 @@ class Conversation:
     @property
     def has_confirmed(self) -> bool:
         """Whether it has confirmed all that its watches were told."""
-        return all(each.watcher.seen >= each.watcher.sent for each in self._watches.values())
+        return self._watches.have_confirmed
 
     def catch_up(self) -> None:
         """The client reads again: tell its watches what they missed, as far as it reads."""
-        for watch in list(self._watches.values()):
-            if self._connection.is_slow:
-                break
-            self._node.watches.catch_up(watch.watcher)
+        self._watches.catch_up()
 
     def end(self, *, is_node_leaving: bool) -> None:
         """The connection is gone."""
-        for watch in self._watches.values():
-            self._node.watches.end(watch.watcher)
-        self._watches.clear()
+        self._watches.end_all()
         for task in self._tasks:
             task.cancel()
         if self.session and not is_node_leaving:
@@ -168,7 +162,7 @@ class Conversation:
             case wire.PONG:
                 self._connection.echoed = frame_id or self._connection.echoed
             case wire.SEEN:
-                self._seen(frame_id, wire.decode_number(body))
+                self._watches.seen(frame_id, wire.decode_number(body))
             case wire.HELLO:
                 self._hello(frame_id, wire.decode_hello(body))
             case wire.ATTACH:
@@ -178,9 +172,9 @@ class Conversation:
             case wire.LIST:
                 self._list(frame_id, wire.decode_number(body) if body else 0)
             case wire.WATCH:
-                self._watch(frame_id, wire.decode_watch(body))
+                self._watches.begin(frame_id, wire.decode_watch(body))
             case wire.UNWATCH:
-                self._unwatch(frame_id)
+                self._watches.end(frame_id)
             case wire.DRAIN:
                 self._drain(frame_id, wire.decode_drain(body))
             case wire.VERIFY:
@@ -324,37 +318,6 @@ class Conversation:
             self._later(frame_id, wire.SERVICES, lambda: self._registry.list_from(min_revision))
         else:
             self._connection.send(wire.SERVICES, frame_id, wire.encode(self._registry.services()))
-
-    def _watch(self, frame_id: int, watch: wire.Watch) -> None:
-        self._node.admit("watch")
-        if watch.service != ALL:
-            check_service(watch.service)
-        if frame_id in self._watches:
-            raise Invalid(f"id: a watch {frame_id} is open already: take another", field="id")
-        if len(self._watches) >= wire.WATCHES_PER_CONNECTION_MAX:
-            raise Overloaded(
-                f"{wire.WATCHES_PER_CONNECTION_MAX} watches are open on this connection: watch all "
-                "services at once, or open another connection"
-            )
-        native = NativeWatch(self._connection, frame_id)
-        self._watches[frame_id] = native
-        native.watcher = self._node.watches.begin(
-            watch.service,
-            native,
-            watch.since,
-            confirms=True,
-            may_be_ahead=bool(self._node.native_addresses),
-        )
-
-    def _unwatch(self, watch_id: int) -> None:
-        native = self._watches.pop(watch_id, None)
-        if native is not None:
-            self._node.watches.end(native.watcher)
-
-    def _seen(self, watch_id: int, revision: int) -> None:
-        native = self._watches.get(watch_id)
-        if native is not None:
-            self._node.watches.confirmed(native.watcher, min(revision, native.watcher.sent))
 
     # What takes a while
 

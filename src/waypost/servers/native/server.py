@@ -6,18 +6,16 @@ for ``wire.DEADLINE_MS`` is half-open, unless it holds a session: then its lease
 
 import asyncio
 import contextlib
-import socket
 from typing import Final
 
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.native.connection import NativeConnection
+from waypost.transport.port import NativePort
 
 _LOOK_S: Final = 1.0
 _GOING_S: Final = 0.2
 _FLUSHING_S: Final = 0.2
-_UNSENT_BYTES_MAX: Final = 128 << 10
-_BACKLOG: Final = 4096
 
 
 class NativeServer:
@@ -30,7 +28,7 @@ class NativeServer:
         self._port = port
         self._connections: set[NativeConnection] = set()
         self._all_left = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._native_port: NativePort | None = None
         self._watchman: asyncio.Task[None] | None = None
 
     @property
@@ -38,24 +36,24 @@ class NativeServer:
         """Those that are open now."""
         return list(self._connections)
 
-    async def start(self, listener: socket.socket | None = None) -> tuple[str, int]:
+    async def start(self, port: NativePort | None = None) -> tuple[str, int]:
         """Listen; returns the host and the port that it got (a port of 0 asks for any).
 
-        ``listener`` is the port, where it is open already.
+        ``port`` is the native port, where it is open already.
         """
         loop = asyncio.get_running_loop()
-
-        def enter() -> NativeConnection:
-            return NativeConnection(self._node, self._registry, self)
-
-        if listener is None:
-            listener = listen(self._host, self._port)
-        self._server = await loop.create_server(enter, sock=listener, backlog=_BACKLOG)
-        for listener in self._server.sockets:
-            _keep_little_unsent(listener)
+        address = (self._host, self._port)
+        if port is None:
+            port = NativePort(*address)
+            port.enter = self._enter
+            address = await port.open()
+        port.enter = self._enter
+        self._native_port = port
         self._watchman = loop.create_task(self._watch_the_silent())
-        address = self._server.sockets[0].getsockname()
-        return address[0], address[1]
+        return address
+
+    def _enter(self) -> NativeConnection:
+        return NativeConnection(self._node, self._registry, self)
 
     def move_clients(self) -> None:
         """Tell every client that another node may serve it better; this one goes on."""
@@ -68,8 +66,8 @@ class NativeServer:
             self._watchman.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watchman
-        if self._server is not None:
-            self._server.close()
+        if self._native_port is not None:
+            self._native_port.close()
         for connection in self.connections:
             connection.going(is_stopping=True)
         await self._until_left(_GOING_S)
@@ -78,8 +76,8 @@ class NativeServer:
         await self._until_left(_FLUSHING_S)
         for connection in self.connections:
             connection.abort()  # it does not read what it was told last
-        if self._server is not None:
-            await self._server.wait_closed()
+        if self._native_port is not None:
+            await self._native_port.closed()
 
     def entered(self, connection: NativeConnection) -> None:
         """A client connected."""
@@ -106,21 +104,3 @@ class NativeServer:
                 continue  # the loop stood still: what they said may wait unread
             for connection in self.connections:
                 connection.look()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open the native port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-def _keep_little_unsent(listener: socket.socket) -> None:
-    """Let the kernel take little more than what may travel now (``TCP_NOTSENT_LOWAT``, tcp(7)).
-
-    It takes megabytes otherwise, and only when a third of them is gone does it tell: whether a
-    client reads at all could not be seen for minutes, and a slow one would be told old news.
-    """
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
