@@ -1,20 +1,29 @@
-"""Whom a node without a core asks for the log, and when it asks another.
+"""A node without a core asks for what is committed: whom, and when it asks another.
 
 Always true: one ``Fetch`` is under way; only its own answer leads to the next, so doubled messages
-do not multiply.
+do not multiply.  What an answer brings is taken in any case: it is committed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from waypost.consensus.core import FOREVER, Nid, Ns
+from waypost.consensus.entry import parse
+from waypost.replica.handover import Handover
+from waypost.replica.outbox import Outbox
+from waypost.replica.peer_messages import Fetch, Fetched
 
 STALE_AFTER_ELECTIONS = 4
+"""An answer that is older comes from a node that is cut off itself."""
 
 
 class Asking:
     """One node's question, going round among those who may know."""
 
-    def __init__(self, election: Ns, draw: Callable[[], float]) -> None:
+    def __init__(
+        self, log: Handover, outbox: Outbox, election: Ns, draw: Callable[[], float]
+    ) -> None:
+        self._log = log
+        self._outbox = outbox
         self._election = election
         self._draw = draw
         self._targets: tuple[Nid, ...] = ()
@@ -28,18 +37,17 @@ class Asking:
         """Who leads, as far as the answers tell."""
 
     @property
-    def target(self) -> Nid:
-        """Who is asked; 0 when there is nobody."""
-        return self._targets[self._position % len(self._targets)] if self._targets else 0
+    def _target(self) -> Nid:
+        return self._targets[self._position % len(self._targets)]
 
-    def begin(self, now: Ns, targets: Sequence[Nid]) -> None:
-        """Ask among these, from now on; the one that answers already is kept."""
-        current = self.target
-        self._targets = tuple(targets)
+    def begin(self, now: Ns) -> None:
+        """Ask the peers of the newest epoch from now on; the one that answers already is kept."""
+        current = self._target if self._targets else 0
+        self._targets = targets = tuple(self._log.known.peers)
         self.deadline = now if targets else FOREVER
         self._sent = -1
-        if current in self._targets:
-            self._position = self._targets.index(current)
+        if current in targets:
+            self._position = targets.index(current)
         else:
             self._position = int(self._draw() * len(targets))
 
@@ -48,24 +56,42 @@ class Asking:
         self._targets = ()
         self.deadline = FOREVER
 
-    def next_target(self, now: Ns) -> Nid:
-        """It is time to ask: whoever did not answer is passed over.  Returns whom, 0: nobody."""
+    def tick(self, now: Ns) -> None:
+        """An answer is overdue: ask another, unless this is the first question."""
         if self._sent >= 0:
             self._position += 1
-        return self.again(now)
+        self._ask(now)
 
-    def again(self, now: Ns) -> Nid:
-        """Ask the same one; returns who that is."""
-        if not self._targets:
-            return 0
+    def _ask(self, now: Ns) -> None:
+        log = self._log
+        if not self._targets or log.held is None:
+            return
         self._sent = now
         self.deadline = now + self._election
-        return self.target
+        known, commit = log.known, log.held.commit
+        fetch = Fetch(known.lineage, known.number, commit, now, log.has_voted, known.coming)
+        self._outbox.say(self._target, fetch)
 
-    def is_good(self, age: Ns) -> bool:
-        """Whether an answer of this age is as good as any: its sender hears of what happens."""
-        return 0 <= age <= STALE_AFTER_ELECTIONS * self._election
-
-    def is_answer(self, src: Nid, echo: Ns) -> bool:
-        """Whether this is the answer to the question that is under way."""
-        return src == self.target and echo == self._sent
+    def answered(self, now: Ns, src: Nid, message: Fetched) -> None:
+        """Take what came, and ask on."""
+        log, held = self._log, self._log.held
+        known = log.known
+        if held is None or known.newest is None:
+            return  # it answers a question of an earlier life
+        if message.released and message.number == known.number:
+            log.release(message.number)
+        before = held.commit
+        if message.after <= before:
+            log.take([parse(frame) for frame in message.frames[before - message.after :]])
+        if log.held is None:
+            return
+        if message.number == known.number and message.leader != self.leader:
+            self.leader = message.leader
+            self._outbox.status_is_due = True
+        if message.age >= 0 and log.commit >= message.commit:
+            self.fresh = max(self.fresh, message.echo - message.age)
+        if self._targets and src == self._target and message.echo == self._sent:
+            is_fresh = 0 <= message.age <= STALE_AFTER_ELECTIONS * self._election
+            if log.commit == before and (known.coming is not None or not is_fresh):
+                self._position += 1
+            self._ask(now)

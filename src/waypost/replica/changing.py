@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from waypost.consensus.core import Index, Nid
 from waypost.consensus.epoch import Epoch, Peer
 from waypost.errors import Invalid, Unavailable
-from waypost.replica.feeding import Subscriber
+from waypost.replica.feeding import Asker
 
 WINDOW_ENTRIES = 1024
 """A new member may lag by so much: it fetches that while the Seal commits."""
@@ -45,7 +45,7 @@ def check_readiness(
     me: Nid,
     last: Index,
     matches: Mapping[Nid, Index],
-    askers: Mapping[Nid, Subscriber],
+    askers: Mapping[Nid, Asker],
 ) -> None:
     """Raise ``Unavailable`` when a named node is not there, or too far behind."""
     floor = last - WINDOW_ENTRIES

@@ -34,10 +34,11 @@ from waypost.consensus.core import (
     Write,
 )
 from waypost.consensus.entry import NO_BALLOT
-from waypost.consensus.epoch import Epoch, Peer, after, decode_proposed
+from waypost.consensus.epoch import Epoch, after, decode_proposed
 from waypost.consensus.messages import CoreMessage
 from waypost.errors import ProtocolViolation
 from waypost.replica.held_log import HeldLog, count_before, unreadable
+from waypost.replica.known import Known
 from waypost.replica.outbox import Outbox
 from waypost.replica.peer_messages import InEpoch
 from waypost.replica.step import Step
@@ -62,17 +63,11 @@ class Handover:
         tokens: Tokens,
     ) -> None:
         self._me = me
-        self._lineage = lineage
+        self.known = Known(me, lineage, boot.epoch, boot.left)
         self._make_core = make_core
         self._outbox = outbox
         self._tokens = tokens
         self._now: Ns = 0
-        self.epoch = boot.epoch
-        """The one that this node takes part in, as member or learner."""
-        self.coming: Epoch | None = None
-        """The one that it has left that for, and lacks the beginning of."""
-        self.released = 0
-        """Number of the newest epoch that is known to be."""
         self.snap = boot.snap
         self.hard = boot.hard
         self.commit: Index = boot.snap.index  # of what can be handed out
@@ -90,45 +85,22 @@ class Handover:
     def boot(self, now: Ns, boot: Boot) -> None:
         """Go on where the last run ended; an epoch that had started is led by election only."""
         self._now = now
-        epoch, left = self.epoch, boot.left
-        assert epoch is not None or left is not None or not boot.entries, (
+        known, epoch = self.known, self.known.started
+        assert known.newest is not None or not boot.entries, (
             "a log without an epoch: the directory is from before there were epochs, and whoever "
             "opens it knows which one it was in"
         )
-        for known in (epoch, left):
-            if known is not None:
-                self._check_lineage(known)
         if epoch is not None:
             self._maybe_release(epoch)
-        if left is not None and (epoch is None or left.number > epoch.number):
-            self.coming = left
-        if self.coming is None and epoch is not None and self._me in epoch.members:
+        if known.coming is None and epoch is not None and known.is_member(epoch):
             self._run_core(epoch, boot, may_lead_first=False)
         else:
             self.held = HeldLog(boot.snap, boot.entries, boot.hard.commit, boot.faulty)
             self.commit = self.held.commit
-            if self.coming is not None:
+            if known.coming is not None:
                 self._try_start()
 
     # What is known
-
-    @property
-    def newest(self) -> Epoch | None:
-        """The newest epoch that this node knows of."""
-        return self.coming or self.epoch
-
-    @property
-    def number(self) -> int:
-        """Of the newest epoch; 0 without one."""
-        newest = self.newest
-        return newest.number if newest is not None else 0
-
-    @property
-    def peers(self) -> dict[Nid, Peer]:
-        """Its members and those before them: whoever else asks is known to the driver already."""
-        newest = self.newest
-        known = {} if newest is None else {**newest.sources, **newest.members}
-        return {nid: known[nid] for nid in sorted(known) if nid != self._me}
 
     @property
     def has_voted(self) -> bool:
@@ -138,13 +110,12 @@ class Handover:
     @property
     def is_removed(self) -> bool:
         """Whether it was a member, is none any more, and is needed by nobody."""
-        epoch = self.epoch
+        known = self.known
         return (
-            epoch is not None
-            and self.coming is None
-            and self._me not in epoch.members
+            known.coming is None
+            and known.is_released
+            and not known.is_member(known.started)
             and self.has_voted
-            and self.released >= epoch.number
         )
 
     @property
@@ -210,7 +181,7 @@ class Handover:
 
     def _wrap(self, messages: Sequence[tuple[Nid, CoreMessage]]) -> tuple[tuple[Nid, InEpoch], ...]:
         """Address a core's messages; the epoch goes along to who may not know of it."""
-        epoch, lineage, heard = self.epoch, self._lineage, self._heard
+        epoch, lineage, heard = self.known.started, self.known.lineage, self._heard
         return tuple(
             [
                 (nid, InEpoch(lineage, message, None if nid in heard else epoch))
@@ -220,7 +191,7 @@ class Handover:
 
     def receive(self, src: Nid, number: int, message: CoreMessage) -> None:
         """A member of epoch ``number`` says this to our core, if it is one of that epoch."""
-        epoch, core = self.epoch, self.core
+        epoch, core = self.known.started, self.core
         if core is None or epoch is None or epoch.number != number or src not in epoch.members:
             return
         self._heard.add(src)
@@ -228,7 +199,7 @@ class Handover:
 
     def snapshot_sent(self, to: Nid, index: Index, *, ok: bool) -> None:
         """What came of a snapshot that our core had asked for, if it still is that core."""
-        epoch, core = self.epoch, self.core
+        epoch, core = self.known.started, self.core
         if core is not None and epoch is not None and to in epoch.members:
             core.snapshot_sent(self._now, to, index, ok)
 
@@ -243,13 +214,12 @@ class Handover:
     # Handing out
 
     def _handing_out(self) -> Step:
-        entries = self._hand_out()
-        return Step(entries=entries, reads=self._tokens.take_reads(self.handed))
+        return Step(entries=self._hand_out(), reads=self._tokens.take_reads(self.handed))
 
     def _hand_out(self) -> tuple[Entry, ...]:
         """The entries that are newly committed, up to the Seal of the present epoch."""
         entries = tuple(self.slice(self.handed + 1, self.commit))
-        epoch = self.epoch
+        epoch = self.known.started
         if epoch is not None:
             for position, entry in enumerate(entries):
                 if entry.kind == KIND_SEAL and entry.ballot.epoch == epoch.number:
@@ -259,7 +229,7 @@ class Handover:
                     self.commit = entry.index
                     break
         self.handed = self.commit
-        if epoch is not None and self.released < epoch.number:
+        if epoch is not None and self.known.released < epoch.number:
             self._maybe_release(epoch)
         return entries
 
@@ -270,8 +240,8 @@ class Handover:
 
     def release(self, number: int) -> None:
         """Nobody needs the epochs before this one any more."""
-        if number > self.released:
-            self.released = number
+        if number > self.known.released:
+            self.known.released = number
             self._outbox.status_is_due = True
 
     def _obey(self) -> None:
@@ -284,24 +254,17 @@ class Handover:
 
     def learn(self, epoch: Epoch, *, is_released: bool = False) -> None:
         """There is such an epoch.  If it is news, leave the present one for it."""
-        self._check_lineage(epoch)
+        self.known.check_lineage(epoch)
         if is_released:
             self.release(epoch.number)
-        if epoch.number <= self.number:
+        if epoch.number <= self.known.number:
             return
-        self.coming = epoch
+        self.known.coming = epoch
         self._outbox.status_is_due = True
         self._stop_core()
         if not self._try_start():
-            self._write(left=epoch)
+            self._write(Write(self._seq, left=epoch))
         self._tokens.cross(self.core, self._now, epoch.first_leader)
-
-    def _check_lineage(self, epoch: Epoch) -> None:
-        if epoch.lineage != self._lineage:
-            raise ProtocolViolation(
-                f"epoch {epoch.number} is of lineage {epoch.lineage:#x}, this cluster is of "
-                f"{self._lineage:#x}: it has another history"
-            )
 
     def _stop_core(self) -> None:
         """Let go of the core, when all that it decided is on its way."""
@@ -325,7 +288,7 @@ class Handover:
 
     def _try_start(self) -> bool:
         """Start the coming epoch if all that came before it is here."""
-        epoch, held = self.coming, self.held
+        epoch, held = self.known.coming, self.held
         assert epoch is not None
         assert held is not None
         if not held.holds_up_to(epoch):
@@ -333,16 +296,16 @@ class Handover:
         cut = held.end_before(epoch.first)
         self.commit = held.commit
         hard = held.with_commit(self.hard)
-        if self._me in epoch.members:
+        if self.known.is_member(epoch):
             first = (1, epoch.first_leader) if epoch.first_leader else (0, 0)
             promised, accepted = Ballot(epoch.number, *first), Ballot(epoch.number, 0, 0)
             hard = Hard(promised, accepted, held.commit, self.hard.suspect)
-        self.epoch, self.coming = epoch, None
+        self.known.started, self.known.coming = epoch, None
         self._outbox.status_is_due = True
-        self._write(hard=hard, truncate=cut, epoch=epoch)
+        self._write(Write(self._seq, hard, cut, epoch=epoch))
         self._outbox.close_gate()
         self._maybe_release(epoch)
-        if self._me in epoch.members:
+        if self.known.is_member(epoch):
             boot = Boot(hard, held.snap, tuple(held.entries), held.faulty, epoch)
             may_lead = epoch.first_leader == self._me and not hard.suspect
             self._run_core(epoch, boot, may_lead_first=may_lead)
@@ -362,9 +325,10 @@ class Handover:
 
     def _open(self, core: Core) -> None:
         """Whoever leads an epoch that is still empty begins it, so that it is released."""
-        epoch, status = self.epoch, core.status
+        epoch, status = self.known.started, core.status
         assert epoch is not None
-        if status.role == "leader" and status.last < epoch.first and epoch.number > self.released:
+        is_empty = status.last < epoch.first and epoch.number > self.known.released
+        if is_empty and status.role == "leader":
             core.propose(self._now, b"", OPEN)
 
     # Without a core
@@ -372,10 +336,10 @@ class Handover:
     def take(self, entries: Sequence[Entry]) -> None:
         """Take committed entries over; where an epoch ends among them, go on in the next one."""
         while entries and (held := self.held) is not None:
-            count = count_before(entries, self.epoch, self.coming)
+            count = count_before(entries, self.known.started, self.known.coming)
             part, entries = entries[:count], entries[count:]
             cut, new = held.take(part)
-            self._write(hard=held.with_commit(self.hard), truncate=cut, entries=new)
+            self._write(Write(self._seq, held.with_commit(self.hard), cut, new))
             self._reached(held)
 
     def install(self, src: Nid, snap: Snap, epoch: Epoch) -> None:
@@ -391,8 +355,7 @@ class Handover:
         cut = held.install(snap)
         self.snap = snap
         self.handed = snap.index
-        hard = held.with_commit(self.hard)
-        self._write(hard=hard, truncate=cut, snap=snap, restore=snap)
+        self._write(Write(self._seq, held.with_commit(self.hard), cut, snap=snap), restore=snap)
         self._reached(held)
 
     def _reached(self, held: HeldLog) -> None:
@@ -400,14 +363,14 @@ class Handover:
         self.commit = held.commit
         if self.handed < self.commit:
             self._outbox.step(self._handing_out())
-        coming = self.coming
+        coming = self.known.coming
         if coming is not None and not self._try_start() and held.commit >= coming.first - 1:
             raise ProtocolViolation(
                 f"entry {coming.first - 1} is committed, and is not the Seal before epoch "
                 f"{coming.number}: this node or the one that told of it is of another history; "
                 "check their data directories"
             )
-        if coming is not None and self.coming is None:
+        if coming is not None and self.known.coming is None:
             self._tokens.cross(self.core, self._now, coming.first_leader)
         self._obey()
 
@@ -419,26 +382,19 @@ class Handover:
             else:
                 assert self.held is not None
                 self.held.compact(snap)
-                self._write(snap=snap)
+                self._write(Write(self._seq, snap=snap))
             self.snap = snap
 
-    def _write(
-        self,
-        *,
-        hard: Hard | None = None,
-        truncate: Index | None = None,
-        entries: tuple[Entry, ...] = (),
-        snap: Snap | None = None,
-        left: Epoch | None = None,
-        epoch: Epoch | None = None,
-        restore: Snap | None = None,
-    ) -> None:
+    def _write(self, write: Write, restore: Snap | None = None) -> None:
         """Put a write of our own into the stream; there is no core at such a moment."""
         held = self.held
         assert held is not None
-        seq = self._outbox.seq + 1
-        if hard is not None:
-            self.hard = hard
-        self._writing.append((seq, held.last))
-        write = Write(seq, hard, truncate, entries, snap, left=left, epoch=epoch)
+        if write.hard is not None:
+            self.hard = write.hard
+        self._writing.append((write.seq, held.last))
         self._outbox.write(write, restore)
+
+    @property
+    def _seq(self) -> Seq:
+        """Of the next write."""
+        return self._outbox.seq + 1

@@ -20,14 +20,13 @@ Sources: Lamport, Malkhi and Zhou, "Stoppable Paxos" (2008); OmniPaxos (EuroSys 
 from collections.abc import Callable, Mapping
 
 from waypost.consensus.core import FOREVER, Boot, Done, Index, Nid, Ns, Seq, Snap, Token
-from waypost.consensus.entry import parse
 from waypost.consensus.epoch import Epoch, Peer, Proposed, encode_proposed
 from waypost.consensus.messages import ballot_of
 from waypost.consensus.settings import Settings
 from waypost.errors import ProtocolViolation, Unavailable
 from waypost.replica.asking import Asking
 from waypost.replica.changing import check_names, check_readiness
-from waypost.replica.feeding import Feeding, Subscriber, cut_to_size
+from waypost.replica.feeding import Feeding
 from waypost.replica.handover import Handover, MakeCore
 from waypost.replica.outbox import Outbox
 from waypost.replica.peer_messages import (
@@ -79,12 +78,12 @@ class Member:
             outbox=self._outbox,
             tokens=self._tokens,
         )
-        self._asking = Asking(settings.election, draw)
-        self._feeding = Feeding(settings.heartbeat, settings.election)
+        self._known = self._log.known
+        self._asking = Asking(self._log, self._outbox, settings.election, draw)
+        self._feeding = Feeding(self._log, self._outbox, settings.heartbeat, settings.election)
         self._pushing = Pushing()
         self._questions = Questions(lineage, settings.election, draw, self._outbox, self._tokens)
         self._told: tuple[int, bool] = (0, False)  # newest epoch that was acted on; with a core?
-        self._fed: Index = applied
         self._is_retired = False
         self._log.boot(now, boot)
         self._follow_up()
@@ -106,7 +105,7 @@ class Member:
     @property
     def status(self) -> MemberStatus:
         """Where it stands now."""
-        log = self._log
+        log, known = self._log, self._known
         core, held = log.core, log.held
         learners = tuple((nid, asker.commit) for nid, asker in self._feeding.askers.items())
         if core is not None:
@@ -123,29 +122,24 @@ class Member:
             role=role,
             ballot=ballot,
             leader=leader,
-            epoch=log.newest or Epoch(self._lineage, 0, "", {}, 1),
-            started=log.epoch is not None and log.coming is None,
-            released=self._is_released,
+            epoch=known.newest or Epoch(known.lineage, 0, "", {}, 1),
+            started=known.started is not None and known.coming is None,
+            released=known.is_released,
             last=last,
             durable=durable,
             commit=log.commit,
             applied=log.applied,
             fresh=fresh,
             matches=matches,
-            peers=log.peers,
+            peers=known.peers,
         )
-
-    @property
-    def _is_released(self) -> bool:
-        return 0 < self._log.number <= self._log.released
 
     @property
     def _leader(self) -> Nid:
         """Who leads, or may be about to; 0: nobody known."""
-        log = self._log
-        if log.core is not None:
-            return log.core.status.leader
-        newest = log.newest
+        if self._log.core is not None:
+            return self._log.core.status.leader
+        newest = self._known.newest
         return self._asking.leader or (newest.first_leader if newest is not None else 0)
 
     # What a driver asks for
@@ -159,7 +153,7 @@ class Member:
     def met(self, now: Ns, nid: Nid) -> None:
         """There is a connection to this node: each tells the other what it knows."""
         self._see(now)
-        if self._log.newest is None:
+        if self._known.newest is None:
             self._outbox.say(nid, AskEpoch(self._lineage, 0))
         else:
             self._tell(nid)
@@ -195,14 +189,14 @@ class Member:
         Raises ``Invalid`` for what cannot be, and ``Unavailable`` for what cannot be now.
         """
         self._see(now)
-        core, epoch = self._log.core, self._log.epoch
+        core, epoch = self._log.core, self._known.started
         if core is None or epoch is None or (status := core.status).role != "leader":
             self._outbox.done.append(Done(token, "refused", 0, self._leader))
             return
         check_names(epoch, engine, members, first_leader)
         if self._tokens.is_sealing or status.sealed:
             raise Unavailable("members: another change is under way: retry in a moment")
-        if not self._is_released:
+        if not self._known.is_released:
             raise Unavailable(
                 f"members: epoch {epoch.number} has only begun, a majority does not hold it yet: "
                 "retry in a moment"
@@ -275,9 +269,9 @@ class Member:
         if core is not None and now >= core.deadline:
             core.tick(now)
         if now >= self._asking.deadline:
-            self._fetch(self._asking.next_target(now))
+            self._asking.tick(now)
         if now >= self._pushing.deadline:
-            for nid in self._pushing.due(now, self._log.peers):
+            for nid in self._pushing.due(now, self._known.peers):
                 self._tell(nid)
         if now >= self._questions.deadline:
             self._questions.tick(now)
@@ -305,19 +299,19 @@ class Member:
 
     def _follow_up(self) -> None:
         """The log moved, or an epoch began: whoever is to know is told."""
-        log = self._log
-        if self._feeding.askers and self._fed != log.handed:
+        if self._feeding.is_due:
             self._feed()
-        told = (log.number, log.core is not None)
+        known, has_core = self._known, self._log.core is not None
+        told = (known.number, has_core)
         if told != self._told:
-            if log.number > self._told[0] and not self._is_released:
+            if known.number > self._told[0] and not known.is_released:
                 self._pushing.begin(self._now)
             self._told = told
-            if log.core is not None:
+            if has_core:
                 self._asking.end()
-            elif log.newest is not None:
-                self._asking.begin(self._now, tuple(log.peers))
-        if self._pushing.is_at_it and self._is_released:
+            else:
+                self._asking.begin(self._now)
+        if self._pushing.is_at_it and known.is_released:
             self._pushing.end()
 
     # What others say
@@ -344,7 +338,7 @@ class Member:
             case Fetch():
                 self._on_fetch(src, message)
             case Fetched():
-                self._on_fetched(src, message)
+                self._asking.answered(now, src, message)
             case AskIndex():
                 self._tokens.read_for(self._log.core, now, src, message.number)
             case IndexAt():
@@ -353,14 +347,14 @@ class Member:
 
     def _on_core_message(self, src: Nid, message: InEpoch) -> None:
         number = ballot_of(message.message).epoch
-        if number > self._log.number and message.epoch is not None:
+        if number > self._known.number and message.epoch is not None:
             self._log.learn(message.epoch)
         self._compare(src, number)
         self._log.receive(src, number, message.message)
 
     def _compare(self, src: Nid, number: int) -> None:
         """A node is in, or knows of, epoch ``number``: who knows less is told."""
-        known = self._log.number
+        known = self._known.number
         if number > known:
             self._outbox.say(src, AskEpoch(self._lineage, known))
         elif number < known:
@@ -369,76 +363,25 @@ class Member:
             self._pushing.knows(src)
 
     def _tell(self, nid: Nid) -> None:
-        newest = self._log.newest
+        newest = self._known.newest
         if newest is not None:
-            self._outbox.say(nid, EpochKnown(newest, self._is_released))
-
-    # Feeding those without a core
+            self._outbox.say(nid, EpochKnown(newest, self._known.is_released))
 
     def _on_fetch(self, src: Nid, fetch: Fetch) -> None:
         if fetch.epoch is not None:
             self._log.learn(fetch.epoch)
         self._compare(src, fetch.number)
-        self._feeding.asked(self._now, src, fetch.commit, fetch.sent, has_voted=fetch.has_voted)
+        self._feeding.asked(self._now, src, fetch)
         self._feed()
 
     def _feed(self) -> None:
         """Tell those who asked, of what is new or that nothing is."""
-        log = self._log
-        self._fed = log.handed
-        told, snapshots = self._feeding.answers(self._now, log.snap.index, log.handed)
-        self._outbox.send_snapshot += snapshots
-        for nid, asker in told:
-            self._outbox.say(nid, self._fetched(asker))
-
-    def _fetched(self, asker: Subscriber) -> Fetched:
-        log = self._log
-        frames: tuple[bytes, ...] = ()
-        if log.snap.index <= asker.commit < log.handed:
-            frames = cut_to_size(log.slice, asker.commit + 1, log.handed)
-        fresh = self._asking.fresh if log.core is None else log.core.status.fresh
-        return Fetched(
-            lineage=self._lineage,
-            number=log.number,
-            after=asker.commit,
-            frames=frames,
-            commit=log.handed,
-            leader=self._asking.leader if log.core is None else log.core.status.leader,
-            echo=asker.echo,
-            age=0 if fresh == FOREVER else self._now - fresh if fresh else -1,
-            released=self._is_released,
-        )
-
-    # Living without a core
-
-    def _fetch(self, nid: Nid) -> None:
-        log = self._log
-        if nid and log.held is not None:
-            commit = log.held.commit
-            self._outbox.say(
-                nid,
-                Fetch(self._lineage, log.number, commit, self._now, log.has_voted, log.coming),
-            )
-
-    def _on_fetched(self, src: Nid, message: Fetched) -> None:
-        log, held, asking = self._log, self._log.held, self._asking
-        if held is None or log.newest is None:
-            return  # it answers a question of an earlier life
-        if message.released and message.number == log.number:
-            log.release(message.number)
-        before = held.commit
-        if message.after <= before:
-            log.take([parse(frame) for frame in message.frames[before - message.after :]])
-        if log.held is None:
-            return
-        if message.number == log.number and message.leader != asking.leader:
-            asking.leader = message.leader
-            self._outbox.status_is_due = True
-        if message.age >= 0 and log.commit >= message.commit:
-            asking.fresh = max(asking.fresh, message.echo - message.age)
-        if asking.is_answer(src, message.echo):
-            is_of_use = log.commit > before or (log.coming is None and asking.is_good(message.age))
-            self._fetch(asking.again(self._now) if is_of_use else asking.next_target(self._now))
+        core = self._log.core
+        if core is None:
+            self._feeding.feed(self._now, self._asking.leader, self._asking.fresh)
+        else:
+            status = core.status
+            self._feeding.feed(self._now, status.leader, status.fresh)
 
     def _see(self, now: Ns) -> None:
         self._now = now
