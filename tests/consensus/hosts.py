@@ -73,8 +73,8 @@ class Disk:
             self.rotten = {index for index in self.rotten if index < write.truncate}
         for entry in write.entries:
             assert entry.index == self.last + 1, (entry.index, self.last)
-            if self.entries:
-                assert not entry.frame or entry.prev == self.entries[-1].chain
+            if self.entries and self.last not in self.rotten and entry.frame:
+                assert entry.prev == self.entries[-1].chain
             self.entries.append(entry)
         if write.snap is not None:
             self.snap = write.snap

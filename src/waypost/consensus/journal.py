@@ -86,25 +86,26 @@ class Journal:
         assert ballot >= self.promised, f"promised {self.promised}, so not {ballot}"
         if ballot > self.promised:
             self.promised = ballot
-            self._note_hard()
+            self.note_hard()
 
     def accept(self, ballot: Ballot) -> None:
         """The log as it is now is synchronised in ``ballot``."""
         assert self.accepted < ballot <= self.promised, f"{self.accepted}, {self.promised}"
         self.accepted = ballot
-        self._note_hard()
+        self.note_hard()
 
     def trust(self) -> None:
         """The disk has caught up with what it lost."""
         self.suspect = False
-        self._note_hard()
+        self.note_hard()
 
     def distrust(self) -> None:
         """The disk may have lost what was told to others."""
         self.suspect = True
-        self._note_hard()
+        self.note_hard()
 
-    def _note_hard(self) -> None:
+    def note_hard(self) -> None:
+        """What is promised is not on disk as it stands."""
         self._hard_is_due = True
         self.hard_seq = self.seq + 1
 

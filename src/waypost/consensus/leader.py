@@ -148,6 +148,7 @@ class Leader:
     def back_up(self, src: Nid, index: Index) -> None:
         """A peer lost the entry at ``index``: send from there once more."""
         peer = self._peers[src]
+        index = min(index, self._site.log.last + 1)
         peer.match = min(peer.match, index - 1)
         if not peer.snapshot:
             peer.probe(index)

@@ -186,6 +186,19 @@ class Log:
             return upto
         return self.base + bisect_right(self._entries, ballot, hi=upto - self.base, key=_ballot_of)
 
+    def may_be(self, index: Index, chain: int) -> bool:
+        """Whether the faulty entry at ``index`` may be the one with this header checksum.
+
+        Where nothing proves the contrary, not its header and not the next entry, it is taken for
+        that, and what follows it is kept: to deny what was durable here would be worse than to
+        doubt it.
+        """
+        ours = self.at(index)
+        if not is_unknown(ours):
+            return ours.chain == chain
+        after = self.at(index + 1) if index < self.last else None
+        return after is None or is_unknown(after) or after.prev == chain
+
     def repair(self, entry: Entry) -> bool:
         """Put back an entry that rotted, if it is proved to be that very one."""
         index = entry.index

@@ -6,8 +6,7 @@ entry and all that follow it.  Append any new entries not already in the log" (R
 late and twice.
 """
 
-from waypost.consensus.entry import Entry, Index, parse
-from waypost.consensus.log import is_unknown
+from waypost.consensus.entry import Index, parse
 from waypost.consensus.site import Site
 
 
@@ -48,22 +47,9 @@ def _first_difference(site: Site, first: Index, frames: tuple[bytes, ...]) -> In
         if index not in log.faulty:
             return index
         entry = parse(frame)
-        if entry.index != index or not _may_be(site, index, entry):
+        if entry.index != index or not log.may_be(index, entry.chain):
             return index
         log.replace(entry)
         site.repaired(index)
         site.write_repairs()
     return end
-
-
-def _may_be(site: Site, index: Index, entry: Entry) -> bool:
-    """Whether the leader's entry may be the one that rotted here.
-
-    Where nothing proves the contrary, not its header and not the next entry, it is taken for that,
-    and what follows it is kept: to deny what was durable here would be worse than to doubt it.
-    """
-    ours = site.log.at(index)
-    if not is_unknown(ours):
-        return ours.chain == entry.chain
-    after = site.log.at(index + 1) if index < site.log.last else None
-    return after is None or is_unknown(after) or after.prev == entry.chain

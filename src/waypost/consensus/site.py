@@ -17,7 +17,7 @@ from waypost.consensus.core import (
 from waypost.consensus.entry import Ballot, Index, Nid, Ns
 from waypost.consensus.epoch import Epoch
 from waypost.consensus.journal import Journal
-from waypost.consensus.log import Log, is_unknown
+from waypost.consensus.log import Log
 from waypost.consensus.quorum import majority
 from waypost.consensus.reads import Freshness
 from waypost.consensus.settings import Settings
@@ -79,7 +79,10 @@ class Site:
         """Lowest entry that has its bytes back in memory and not on disk; 0 for none."""
         self.snap = boot.snap
         self.applied: Index = boot.snap.index
-        committed = max(boot.hard.commit, boot.snap.index, epoch.first - 1)
+        hard = boot.hard
+        committed = max(hard.commit, boot.snap.index, epoch.first - 1)
+        if (self.journal.promised, self.journal.accepted) != (hard.promised, hard.accepted):
+            self.journal.note_hard()
         if committed > self.log.last:
             # What was announced as committed was durable here once (etcd#10166).
             self.journal.distrust()
@@ -171,24 +174,28 @@ class Site:
         log = self.log
         if snap.index <= self.visible:
             return False
-        is_same = snap.index <= self.commit or log.holds(snap.index, snap.ballot)
+        is_same = (
+            snap.index <= self.commit
+            or log.holds(snap.index, snap.ballot)
+            or (snap.index in log.faulty and log.may_be(snap.index, snap.chain))
+        )
         if is_same and log.first_fault > snap.index:
             # The log has all of it, and it is committed: entries are cheaper than a snapshot.
             return True
+        # What is missing on this disk is missing until the snapshot is marked there.
+        missing = min(log.first_fault, self.repaired_from or FOREVER)
         if is_same:
             if snap.index > self.journal.durable:
                 return False
             self.journal.mark(snap)
-            # Until the mark is durable, what is missing is missing.
-            self.journal.doubt(min(log.first_fault, self.repaired_from or FOREVER))
+            self.journal.doubt(missing)
             log.rebase(snap)
             if self.repaired_from:
                 self.repaired_from = max(self.repaired_from, snap.index + 1)
             self.write_repairs()
         else:
-            if snap.index <= log.last and is_unknown(log.at(snap.index)):
-                return False  # what follows was acknowledged, and may be the same log
             self.journal.restart(snap, self.commit)
+            self.journal.doubt(missing)
             log.restart(snap)
             self.repaired_from = 0
         self.snap = self.restore = snap
