@@ -94,4 +94,7 @@ class Asking:
             is_fresh = 0 <= message.age <= STALE_AFTER_ELECTIONS * self._election
             if log.commit == before and (known.coming is not None or not is_fresh):
                 self._position += 1
+            elif self.leader in self._targets:
+                # It has what is new first, and must know who wants to become a member.
+                self._position = self._targets.index(self.leader)
             self._ask(now)
