@@ -9,7 +9,6 @@ turn again.  ``retry`` decides when, and how often.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from waypost.client.addresses import Address
 from waypost.client.connection import Connection
@@ -17,7 +16,6 @@ from waypost.client.link import Link
 from waypost.client.retry import RetryBudget, wait_before_retry_ms
 from waypost.errors import Overloaded, TimedOut, Unavailable
 
-_T = TypeVar("_T")
 CLOSED = "this client is closed: open another with waypost.connect()"
 
 
@@ -65,10 +63,10 @@ class Asking:
 
     async def _until_answered(
         self,
-        send: Callable[[Connection], Awaitable[_T]],
+        send: Callable[[Connection], Awaitable[bytes]],
         is_patient: Callable[[], bool],
         timeout_s: float,
-    ) -> _T:
+    ) -> bytes:
         self.check_open()
         self._budget.earn(_now_ms())
         loop = asyncio.get_running_loop()
@@ -105,7 +103,9 @@ class Asking:
                 f"no answer within {timeout_s:g} s: ask again, or allow more time"
             ) from None
 
-    async def _elsewhere(self, send: Callable[[Connection], Awaitable[_T]], than: Connection) -> _T:
+    async def _elsewhere(
+        self, send: Callable[[Connection], Awaitable[bytes]], than: Connection
+    ) -> bytes:
         other = await self._link.elsewhere(than)
         try:
             return await send(other)
