@@ -163,7 +163,11 @@ class Session:
         reader, writer = await asyncio.open_connection(host, int(port))
         session = cls(reader, writer)
         hello = wire.Hello(wire.PROTOCOL_VERSION, "test", client)
-        await session.ask(wire.HELLO, 1, wire.encode(hello))
+        try:
+            await session.ask(wire.HELLO, 1, wire.encode(hello))
+        except BaseException:
+            session.close()
+            raise
         return session
 
     async def ask(self, kind: int, frame_id: int, body: bytes) -> bytes:
@@ -219,11 +223,15 @@ class Load:
         self._client = secrets.token_hex(8)
         self.acknowledged: list[str] = []
         self.longest_gap_s = 0.0
+        self._session: Session | None = None
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._session is not None:
+            self._session.close()
+        await asyncio.sleep(0)
 
     async def until(self, more: int) -> None:
         """Wait until so many more are acknowledged."""
@@ -236,7 +244,6 @@ class Load:
 
     async def _run(self) -> None:
         number, turn = 0, 0
-        session: Session | None = None
         last = time.monotonic()
         while True:
             number += 1
@@ -246,14 +253,14 @@ class Load:
                 addresses = self._cluster.addresses
                 try:
                     async with asyncio.timeout(3):
-                        if session is None:
+                        if self._session is None:
                             address = addresses[turn % len(addresses)]
-                            session = await Session.open(address, self._client)
-                        body = await session.ask(wire.WRITE, number + 1, write)
+                            self._session = await Session.open(address, self._client)
+                        body = await self._session.ask(wire.WRITE, number + 1, write)
                 except (OSError, TimeoutError, WaypostError):
-                    if session is not None:
-                        session.close()
-                    session, turn = None, turn + 1
+                    if self._session is not None:
+                        self._session.close()
+                    self._session, turn = None, turn + 1
                     await asyncio.sleep(0.01)
                 else:
                     break
