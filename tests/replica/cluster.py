@@ -23,6 +23,7 @@ from waypost.consensus.core import (
     Token,
     Write,
 )
+from waypost.consensus.entry import parse
 from waypost.consensus.epoch import Epoch, Peer
 from waypost.consensus.settings import LAN
 from waypost.consensus.solo import SoloCore
@@ -187,6 +188,8 @@ class Cluster:
         self.rng = random.Random(seed)
         self.now: Ns = 0
         self.nodes: dict[Nid, Node] = {}
+        self.sent: list[tuple[Nid, Nid, PeerMessage]] = []
+        """All that was ever said."""
         self.wires: list[tuple[Nid, Nid, bytes]] = []
         self.snapshots_under_way: list[tuple[Nid, Nid, int]] = []
         self.log: list[bytes] = []
@@ -239,6 +242,7 @@ class Cluster:
     # The network
 
     def send(self, src: Nid, to: Nid, message: PeerMessage) -> None:
+        self.sent.append((src, to, message))
         if to in self.nodes:
             self.wires.append((src, to, encode_message(message)))
 
@@ -279,27 +283,42 @@ class Cluster:
         end = self.now + ms * MS
         for node in self.up():
             node.drain()
-        while self.now < end and not (until is not None and until()):
-            while True:
-                if self.wires:
-                    self.deliver()
-                elif self.snapshots_under_way:
-                    self.deliver_snapshot()
-                elif any(node.disk.queue for node in self.up()):
-                    for node in self.up():
-                        node.sync()
-                else:
-                    break
+        is_there = until if until is not None else lambda: False
+        while self.now < end and not is_there():
+            while self._act():
+                if is_there():
+                    return
             deadlines = [node.member.deadline for node in self.up()]
             due = max(min(deadlines, default=FOREVER), self.now + MS)
             self.now = min(due, self.now + 100 * MS, end)
             for node in self.up():
                 self.tick(node)
 
+    def _act(self) -> bool:
+        """Let one thing happen that is due; False when nothing is."""
+        if self.wires:
+            self.deliver()
+        elif self.snapshots_under_way:
+            self.deliver_snapshot()
+        else:
+            node = next((node for node in self.up() if node.disk.queue), None)
+            if node is None:
+                return False
+            node.sync()
+        return True
+
     def up(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.is_up]
 
     # Clients
+
+    def cut_off(self, nid: Nid, *but: Nid) -> None:
+        """Cut a node off from all others, or from all but some."""
+        self.cut |= {frozenset((nid, other)) for other in self.nodes if other not in (nid, *but)}
+
+    def payloads(self) -> list[bytes]:
+        """What was committed."""
+        return [bytes(parse(frame).payload) for frame in self.log]
 
     def found(self, engine: str, *nids: Nid, first_leader: Nid = 0) -> None:
         """Begin: the first epoch is told to its members."""

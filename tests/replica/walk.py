@@ -1,4 +1,4 @@
-"""A random walk over members: epochs, engines, crashes, losses; then healing, and what must be true.
+"""A random walk over members: epochs, engines, crashes, losses; then healing, and a close look.
 
 ``python -m tests.replica.walk --seconds 60 [--seed N]`` walks for longer than a test should; a seed
 that fails is printed, and fails again.
@@ -27,6 +27,16 @@ ENGINES = ("local", "raft", "paxos")
 
 
 CORES = {"raft": RaftCore, "paxos": PaxosCore}
+
+
+def clustered(engine: str, *nids: Nid) -> Cluster:
+    """A cluster that is at work, led by the first of its nodes."""
+    cluster = Cluster(1, make_core)
+    cluster.add(*nids)
+    cluster.found(engine, *nids)
+    cluster.run(300)
+    assert cluster.leader() == nids[0]
+    return cluster
 
 
 def make_core(cluster: Cluster, nid: Nid, epoch: Epoch, boot: Boot, may_lead_first: bool) -> Core:
@@ -134,7 +144,7 @@ class Walk:
         if not deadlines:
             return
         if self.rng.random() < 0.5:
-            cluster.now = max(cluster.now, min(min(deadlines), cluster.now + 200 * MS))
+            cluster.now = max(cluster.now, min(*deadlines, cluster.now + 200 * MS))
         else:
             cluster.now += int(self.rng.random() * 20 * MS)
         for node in cluster.up():
