@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.programs import Running, Terminal, World
+from tests.cli.programs import Running, Terminal, World, eventually
 
 import waypost
 from waypost.errors import Unavailable
+from waypost.node.inspection import inspect_directory
 
+pytestmark = pytest.mark.slow
 NAMES = ("a", "b", "c")
 
 
@@ -53,6 +55,15 @@ class Trio:
             for each in running.values():
                 each.process.kill()
 
+    def wait_until_all_hold_all(self) -> None:
+        """A majority acknowledges; the third member may hold it a moment later."""
+
+        def is_so() -> bool:
+            told = [inspect_directory(self.directory / name).directory for name in NAMES]
+            return len({each.last for each in told}) == 1
+
+        eventually(is_so, "for every member to hold the whole log")
+
     def recover(self, *names: str, agreed: bool = True) -> Any:
         flag = ["--accept-data-loss"] if agreed else []
         return self.world.run("cluster", "recover", *map(self.data, names), *flag, "--json")
@@ -64,6 +75,7 @@ def trio(world: World, tmp_path: Path) -> Trio:
     trio = Trio(world, tmp_path)
     with trio.serving(*NAMES):
         register(trio, 6)
+        trio.wait_until_all_hold_all()
     return trio
 
 
@@ -123,6 +135,7 @@ def test_the_freshest_of_two_survivors_leads_the_way_and_who_is_behind_stays_out
     shutil.copytree(trio.data("c"), old)
     with trio.serving(*NAMES):
         register(trio, 9)
+        trio.wait_until_all_hold_all()
     shutil.rmtree(trio.data("c"))
     old.rename(trio.data("c"))
 
