@@ -33,7 +33,7 @@ from waypost.consensus.settings import Settings
 ENGINES: dict[str, type[RaftCore] | type[PaxosCore]] = {"raft": RaftCore, "paxos": PaxosCore}
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(CoreMessage)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(CoreMessage)
 
 
 def over_the_wire(message: Message) -> Message:
@@ -44,7 +44,7 @@ def over_the_wire(message: Message) -> Message:
 class Disk:
     """The log as recovery would return it."""
 
-    def __init__(self, hard: Hard = Hard()) -> None:
+    def __init__(self, hard: Hard) -> None:
         self.hard = hard
         self.snap = NO_SNAP
         self.first = 1
@@ -90,14 +90,17 @@ class Disk:
     def boot(self, epoch: Epoch) -> Boot:
         entries: list[Entry] = []
         for entry in self.entries[self.snap.index + 1 - self.first :]:
-            if entry.index in self.rotten:
-                frame = entry.frame[:48] + bytes(len(entry.frame) - 48)
-                entry = Entry(entry.index, entry.ballot, entry.kind, frame)
-                if entry.index % 3 == 0:  # not even its header is left
-                    entry = Entry(entry.index, NO_BALLOT, 0, b"")
-            entries.append(entry)
+            entries.append(_rotten(entry) if entry.index in self.rotten else entry)
         faulty = tuple(sorted(index for index in self.rotten if index > self.snap.index))
         return Boot(self.hard, self.snap, tuple(entries), faulty, epoch)
+
+
+def _rotten(entry: Entry) -> Entry:
+    """What recovery finds of an entry; of every third one, not even the header."""
+    if entry.index % 3 == 0:
+        return Entry(entry.index, NO_BALLOT, 0, b"")
+    frame = entry.frame[:48] + bytes(len(entry.frame) - 48)
+    return Entry(entry.index, entry.ballot, entry.kind, frame)
 
 
 class Host:

@@ -229,7 +229,8 @@ class World:
         assert host.core is not None
         status = host.core.status
         if status.role == "leader":
-            if self.leaders.setdefault(status.ballot, host.nid) != host.nid:
+            first = self.leaders.setdefault(status.ballot, host.nid)
+            if first != host.nid:
                 self.fail(f"two leaders in {status.ballot}")
         fresh = status.fresh - host.offset
         if status.fresh:

@@ -303,8 +303,7 @@ class Leader:
         while peer.next <= last and (not peer.window or peer.window_bytes < settings.window_bytes):
             frames, size = site.log.frames(peer.next, bytes_max)
             if peer.is_probing:
-                if size <= bytes_max:
-                    self._append(peer, frames)
+                self._append(peer, frames if size <= bytes_max else ())
                 peer.is_paused = True
                 return
             end = peer.next + len(frames) - 1

@@ -159,7 +159,6 @@ class ReplicatedCore(Roles):
         self._see(now)
         site = self._site
         site.journal.persisted(seq)
-        site.outbox += site.journal.released()
         if self._leader is not None:
             self._count()
         elif self._campaign is not None:
@@ -223,6 +222,7 @@ class ReplicatedCore(Roles):
             self._leader.flush()
         else:
             self._follower.flush()
+        site.outbox += site.journal.released()
         write = site.journal.take(site.now, site.commit)
         visible = site.visible
         if not (

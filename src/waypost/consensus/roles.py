@@ -65,7 +65,7 @@ class Roles(ABC):
         self._election_at: Ns = now + (wait if is_new else election + wait)
         if may_lead_first and site.journal.promised == Ballot(epoch.number, 1, me):
             assert site.log.last == epoch.first - 1, "an epoch's first leader begins with its log"
-            if self._may_stand:
+            if not self._is_damaged:
                 self._lead_first()
 
     # What Raft and Multi-Paxos do differently
@@ -148,6 +148,11 @@ class Roles(ABC):
     # Standing for election
 
     @property
+    def _is_damaged(self) -> bool:
+        site = self._site
+        return site.journal.suspect or bool(site.log.faulty) or site.repaired_from > 0
+
+    @property
     def _may_vote(self) -> bool:
         return not self._site.journal.suspect and self._site.now >= self._quiet_until
 
@@ -158,8 +163,7 @@ class Roles(ABC):
         oldest = site.journal.oldest
         return (
             self._may_vote
-            and not site.log.faulty
-            and not site.repaired_from
+            and not self._is_damaged
             and (oldest is None or site.now - oldest < election)
             and not (
                 site.settings.leases
