@@ -4,7 +4,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.client.addresses import Address
+from waypost.client.addresses import ADDRESSES_MAX, Address
 from waypost.client.failover import BACKOFF_CAP_MS, LIVED_MS, Failover
 
 A, B, C = (Address(name, 1) for name in "abc")
@@ -119,3 +119,53 @@ def test_a_move_by_choice_makes_that_address_the_current_one() -> None:
     assert failover.next().address == other
     assert failover.others[0] == other
     assert set(failover.others) == {A, B, C}
+
+
+def test_what_is_learned_is_tried_too_and_what_was_given_stays() -> None:
+    failover = Failover([A], almost_one)
+
+    assert failover.learn([A, B, C]) == [B, C]
+    assert failover.learn([A, B, C]) == []
+
+    addresses = tried(failover)
+    assert {next(addresses) for _ in range(3)} == {A, B, C}
+    failover.learn([B])
+    addresses = tried(failover)
+    assert {next(addresses) for _ in range(3)} == {A, B, C}
+
+
+def test_learning_changes_nothing_about_where_the_client_is() -> None:
+    random = Random(3)
+    failover = Failover([A, B], random.random)
+    here = failover.next().address
+
+    failover.learn([Address(f"h{n}", 1) for n in range(20)])
+
+    assert failover.next().address == here
+
+
+def test_who_learned_the_same_from_one_address_goes_on_at_different_ones() -> None:
+    random = Random(7)
+    nexts = []
+    for _ in range(300):
+        failover = Failover([A], random.random)
+        failover.learn([A, B, C])
+        failover.failed(A, "gone")
+        nexts.append(failover.next().address)
+
+    assert all(110 <= nexts.count(address) <= 190 for address in (B, C))
+
+
+@given(st.integers(0, 2**32), st.lists(st.sets(st.integers(0, 99), max_size=30), max_size=20))
+def test_however_much_is_learned_the_list_is_bounded_and_the_newest_members_are_in_it(
+    seed: int, told: list[set[int]]
+) -> None:
+    failover = Failover([A, B], Random(seed).random)
+
+    for numbers in told:
+        here = failover.next().address
+        members = [Address(f"h{n}", 1) for n in numbers]
+        failover.learn(members)
+        assert failover.next().address == here
+        assert {A, B, here, *members} <= set(failover.others)
+        assert len(failover.others) == len(set(failover.others)) <= ADDRESSES_MAX

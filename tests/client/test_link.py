@@ -117,6 +117,66 @@ def test_a_node_that_is_going_is_left_before_it_goes() -> None:
     linked(2, test)
 
 
+def test_one_address_is_enough_because_each_node_tells_who_the_others_are() -> None:
+    async def run() -> None:
+        async with scripted() as given, scripted() as other:
+            given.members = (str(given.address), str(other.address), "what is this?")
+            ear = Ear()
+            link = Link(
+                [given.address], ear, connect_timeout_s=0.2, draw=in_order, identity=Identity()
+            )
+            try:
+                await link.connected()
+                given.is_silent = True
+                given.peer.close()
+                while (connection := await link.connected()).address == given.address:
+                    await asyncio.sleep(0)
+
+                assert connection.address == other.address
+            finally:
+                await link.close()
+
+    asyncio.run(run())
+
+
+def test_a_node_that_is_going_is_not_left_for_one_that_knows_of_no_leader_until_it_does() -> None:
+    def in_a_cluster(nodes: list[ScriptedNode]) -> None:
+        for node in nodes:
+            node.members = tuple(str(each.address) for each in nodes)
+
+    async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
+        first = await ear.heard.get()
+        assert first is not None
+        nodes[0].peer.send(wire.GOING, 0)
+        await nodes[1].expect(wire.HELLO)
+        await first.fence()
+        assert link.connection is first
+
+        nodes[1].leader = "n1"
+
+        second = await ear.heard.get()
+        assert second is not None
+        assert second.address == nodes[1].address
+
+    linked(2, test, in_a_cluster)
+
+
+def test_a_node_is_not_left_for_itself_under_another_name() -> None:
+    def the_same(nodes: list[ScriptedNode]) -> None:
+        nodes[1].name = nodes[0].name
+
+    async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
+        first = await link.connected()
+
+        other = await link.elsewhere(first)
+
+        assert other.address == nodes[2].address
+        other.abort("done")
+        await other.closed
+
+    linked(3, test, the_same)
+
+
 def test_with_one_address_a_node_that_is_going_is_waited_for() -> None:
     async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
         first = await ear.heard.get()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ class Gate:
         self._engine = engine
         self._node = node
         self._is_held = False
-        self.payloads: list[bytes] = []
+        self.payloads: deque[bytes] = deque(maxlen=8)
         """What was appended."""
 
     def hold(self) -> None:
