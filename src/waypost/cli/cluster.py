@@ -12,7 +12,6 @@ from waypost.cli.options import json_option, server_option
 from waypost.cli.recover import recover
 
 if TYPE_CHECKING:
-    from waypost.client.registry import Registry
     from waypost.wire import ClusterState, ClusterVerb, MemberView
 
 
@@ -91,15 +90,19 @@ def _ask(
     other: str = "",
     engine: str = "",
 ) -> int:
-    from waypost.cli.asking import ask
+    import asyncio
 
-    async def use(registry: "Registry") -> int:
-        from waypost.wire import ClusterAsk
+    from waypost.cli.asking import failed
+    from waypost.client.members import ask_cluster
+    from waypost.errors import WaypostError
+    from waypost.wire import ClusterAsk
 
-        _show(await registry.cluster(ClusterAsk(verb, name, other, engine)), as_json)
-        return exits.OK
-
-    return ask(server, what, as_json, use)
+    try:
+        state = asyncio.run(ask_cluster(server, ClusterAsk(verb, name, other, engine)))
+    except WaypostError as error:
+        return failed(error, what, server, as_json)
+    _show(state, as_json)
+    return exits.OK
 
 
 def _show(state: "ClusterState", as_json: bool) -> None:

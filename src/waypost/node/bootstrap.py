@@ -235,7 +235,9 @@ def _open(
         secrets.randbits(63),
         config.address,
     )
-    cluster = Cluster(hello, node, engine, snapshots, clock=clock, draw=random.random)
+    cluster = Cluster(
+        hello, node, engine, snapshots, identity.addresses, clock=clock, draw=random.random
+    )
     if epoch is None and identity.epoch is not None:
         engine.found(identity.epoch)
     engine.start()
@@ -326,7 +328,12 @@ async def _find_cluster(
 
     def commit(belonging: Belonging) -> None:
         nonlocal found
-        found = msgspec.structs.replace(identity, cluster=belonging.cluster, epoch=belonging.epoch)
+        found = msgspec.structs.replace(
+            identity,
+            cluster=belonging.cluster,
+            epoch=belonging.epoch,
+            addresses=belonging.addresses,
+        )
         write_identity(disk, found)
 
     machine = Machine(

@@ -54,6 +54,7 @@ class Cluster:
         node: Node,
         engine: MemberEngine,
         snapshots: SnapshotStore,
+        addresses: dict[int, str],
         *,
         clock: Callable[[], int],
         draw: Callable[[], float],
@@ -62,6 +63,7 @@ class Cluster:
         self._node = node
         self._engine = engine
         self._clock = clock
+        self._addresses = addresses
         self.peers = Peers(me, self, clock=clock, draw=draw)
         self.calls = Calls(self.peers.send)
         self.membership = Membership(me, engine, self.peers, self.calls, clock=clock)
@@ -124,7 +126,8 @@ class Cluster:
 
     def want(self, addresses: dict[int, str]) -> None:
         """Keep in touch with these."""
-        self.peers.want(addresses)
+        known = self._addresses
+        self.peers.want({nid: address or known.get(nid, "") for nid, address in addresses.items()})
 
     def send_snapshot(self, nid: int, index: int) -> None:
         """Bring another node the newest snapshot."""
@@ -168,9 +171,19 @@ class Cluster:
         log.info("%s (%08x) at %s asks for its cluster", asked.name, asked.nid, asked.address)
         epoch = encode_epoch(status.epoch) if status.epoch.number else b""
         cluster = self._me.cluster if epoch else ""
-        return peer_frames.encode(
-            GenesisTold(PEER_VERSION, self._me.nid, self._me.name, cluster, epoch, status.released)
+        addresses = dict(self._addresses)
+        addresses |= {hello.nid: hello.address for hello in self.peers.present if hello.address}
+        addresses[self._me.nid] = self._me.address
+        told = GenesisTold(
+            PEER_VERSION,
+            self._me.nid,
+            self._me.name,
+            cluster,
+            epoch,
+            status.released,
+            addresses,
         )
+        return peer_frames.encode(told)
 
     # Peering
 

@@ -55,6 +55,8 @@ class Belonging(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     epoch: Epoch
     released: bool
+    addresses: dict[int, str] = {}
+    """Where nodes are, as far as whoever told of it knows."""
     is_founder: bool
     """Whether the epoch is the first one and names this machine: it may begin it as it is."""
 
@@ -154,7 +156,11 @@ class _Search:
             log.info("cluster %s exists: following it", told.cluster)
         self._settle(
             Belonging(
-                cluster=told.cluster, epoch=epoch, released=told.released, is_founder=is_founder
+                cluster=told.cluster,
+                epoch=epoch,
+                released=told.released,
+                addresses=told.addresses,
+                is_founder=is_founder,
             )
         )
 

@@ -30,6 +30,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Drawn with the directory: an empty directory is a new node, whatever its name."""
     epoch: Epoch | None = None
     """What the node was told when it found its cluster: the first epoch, or a newer one."""
+    addresses: dict[int, str] = {}
+    """Where nodes were then, by their ids: a node that was alone has no address in its epoch."""
     has_peers: bool = False
     """Whether there are other members, who can repair what rots here."""
 

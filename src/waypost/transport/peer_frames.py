@@ -76,8 +76,8 @@ class GenesisTold(msgspec.Struct, frozen=True, array_like=True, gc=False):
     epoch: bytes = b""
     """The newest that it knows; with a cluster and without this, it has none yet itself."""
     released: bool = False
-    is_first: bool = False
-    """Whether the epoch is the first one and this is the word to begin it."""
+    addresses: dict[int, str] = {}
+    """Where nodes are, by their ids: a node that was alone has no address in its epoch."""
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True, gc=False):
