@@ -28,6 +28,8 @@ from waypost.sim.plan import Setting
 from waypost.sim.process import Process
 
 CLUSTER = 0x5EED
+_DRIFT_SHARE = 20
+"""Two clocks disagree by less than one part in so many."""
 
 CoreMaker = Callable[[Nid, Settings, Callable[[], float], Callable[[], Ns]], MakeCore]
 """Of a node, its settings, its chance and its clock: what makes its cores."""
@@ -418,6 +420,18 @@ class Machine:
         at = max(now + self._setting.sync_max, self.stalled_until)
         self._around.call(at, lambda at: self._when_awake(at, life, staged))
 
+    def claim_freshness(self) -> None:
+        """Hold the process to what it says of how old its state is."""
+        process = self.process
+        if process is None or self.is_paused:
+            return
+        fresh = process.member.status.fresh
+        if 0 < fresh < FOREVER:
+            moment = self.clock.showed(fresh)
+            # The age of a leader's confirmation is measured by that leader's clock.
+            moment -= (self._around.now - moment) // _DRIFT_SHARE
+            self._oracle.is_fresh(self.nid, process.applied, moment)
+
     # What else the process asks of its machine
 
     def send(self, target: Nid, message: PeerMessage) -> None:
@@ -431,10 +445,6 @@ class Machine:
     def world_now(self) -> Ns:
         """The time of the world."""
         return self._around.now
-
-    def world_moment(self, local: Ns) -> Ns:
-        """When this machine's clock first showed that."""
-        return self.clock.showed(local)
 
     def observe(self, status: MemberStatus) -> None:
         """Tell the world of a change."""

@@ -121,7 +121,8 @@ class Oracle:
 
     def lost(self, nid: Nid) -> None:
         """A disk lost something that it should have kept."""
-        self.nodes[nid].has_lost = True
+        if nid in self.nodes:
+            self.nodes[nid].has_lost = True
 
     def synced(self, nid: Nid) -> None:
         """Something became durable."""

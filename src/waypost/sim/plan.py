@@ -77,6 +77,29 @@ _WEIGHTS: Final[dict[FaultKind, int]] = {
     "swap": 2,
     "snapshot": 4,
 }
+_CHURN: Final[tuple[FaultKind, ...]] = (
+    "crash",
+    "kill",
+    "pause",
+    "isolate",
+    "deaf",
+    "mute",
+    "cut",
+    "cut_one_way",
+    "split",
+    "clog",
+    "stall",
+    "transfer",
+    "switch",
+)
+"""What makes leaders come and go."""
+Pace = Literal["calm", "normal", "churn"]
+PACES: Final[tuple[Pace, ...]] = ("calm", "normal", "normal", "churn")
+_COUNTS: Final[dict[Pace, tuple[int, ...]]] = {
+    "calm": (0, 2, 4),
+    "normal": (6, 10, 16, 24),
+    "churn": (25, 40, 60),
+}
 _EPOCH_CHANGES: Final = ("switch", "grow", "shrink", "swap", "wipe")
 _CLOCK_FAULTS: Final = ("clock_jump", "clock_stop")
 
@@ -190,19 +213,15 @@ def stream(seed: int, name: str) -> Random:
 def draw_plan(seed: int, engine: Engine) -> Plan:
     """Decide what the run of a seed is; both engines meet the same faults and the same work."""
     rng = stream(seed, "plan")
-    setting = _draw_setting(rng, engine)
-    horizon = rng.choice((1500, 2500, 2500, 4000)) * MS
-    return Plan(
-        seed,
-        setting,
-        _draw_faults(rng, setting, horizon),
-        _draw_tasks(rng, setting, horizon),
-        horizon,
-    )
+    pace = rng.choice(PACES)
+    setting = _draw_setting(rng, engine, pace)
+    horizon = rng.choice((1500, 2500, 2500, 4000) if pace != "churn" else (4000, 6000)) * MS
+    faults = _draw_faults(rng, setting, horizon, pace)
+    return Plan(seed, setting, faults, _draw_tasks(rng, setting, horizon, pace), horizon)
 
 
-def _draw_setting(rng: Random, engine: Engine) -> Setting:
-    members = rng.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5))
+def _draw_setting(rng: Random, engine: Engine, pace: Pace) -> Setting:
+    members = rng.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5) if pace != "churn" else (3, 3, 5, 5))
     spares = rng.choice((0, 0, 1, 2))
     machines = members + spares
     delay_max = rng.choice((1, 2, 5, 20)) * MS
@@ -238,16 +257,18 @@ def _draw_setting(rng: Random, engine: Engine) -> Setting:
     )
 
 
-def _draw_faults(rng: Random, setting: Setting, horizon: Ns) -> tuple[Fault, ...]:
+def _draw_faults(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tuple[Fault, ...]:
     machines = setting.members + setting.spares
     kinds: list[FaultKind] = [kind for kind in _WEIGHTS if rng.random() < 0.4] or ["crash"]
-    if rng.random() < 0.4:
+    if pace == "churn":
+        kinds = [kind for kind in kinds if kind in _CHURN] or ["isolate", "transfer"]
+    elif rng.random() < 0.4:
         kinds = [kind for kind in kinds if kind not in _EPOCH_CHANGES] or ["crash"]
     if setting.leases:  # they are for clocks that drift and do nothing worse
         kinds = [kind for kind in kinds if kind not in _CLOCK_FAULTS] or ["crash"]
     weights = [_WEIGHTS[kind] * rng.choice((1, 1, 3)) for kind in kinds]
-    count = rng.choice((0, 3, 6, 10, 16, 24))
-    prefers_leader = rng.choice((0.1, 0.4, 0.8))
+    count = rng.choice(_COUNTS[pace])
+    prefers_leader = rng.choice((0.1, 0.4, 0.8) if pace != "churn" else (0.4, 0.8))
     faults: list[Fault] = []
     for _ in range(count):
         kind = rng.choices(kinds, weights)[0]
@@ -268,7 +289,7 @@ def _draw_faults(rng: Random, setting: Setting, horizon: Ns) -> tuple[Fault, ...
     return tuple(sorted(faults, key=_when))
 
 
-def _draw_tasks(rng: Random, setting: Setting, horizon: Ns) -> tuple[Task, ...]:
+def _draw_tasks(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tuple[Task, ...]:
     machines = setting.members + setting.spares
     kinds: list[TaskKind] = list(_TASK_WEIGHTS)
     weights = [_TASK_WEIGHTS[kind] * rng.choice((0, 1, 1, 4)) for kind in kinds]
@@ -276,7 +297,7 @@ def _draw_tasks(rng: Random, setting: Setting, horizon: Ns) -> tuple[Task, ...]:
     services = rng.choice((1, 2, 3))
     tasks: list[Task] = []
     for client in range(setting.clients):
-        gap = rng.choice((15, 40, 100)) * MS
+        gap = rng.choice((15, 40, 100) if pace != "churn" else (40, 100, 200)) * MS
         at = rng.randrange(100 * MS)
         while at < horizon:
             kind = rng.choices(kinds, weights)[0]

@@ -64,10 +64,6 @@ class Host(Protocol):
         """The time of the world, which no node knows: for the oracle."""
         ...
 
-    def world_moment(self, local: Ns) -> Ns:
-        """When in the world this machine's clock showed a time that is past."""
-        ...
-
     def observe(self, status: MemberStatus) -> None:
         """Hear of a change of role, leader or epoch."""
         ...
@@ -207,8 +203,6 @@ class Process:
     def _read_stale(self, request: Request) -> None:
         fresh = self.member.status.fresh
         if fresh >= self._now - request.stale and self._applied >= request.seen:
-            if fresh < self._now:
-                self._oracle.is_fresh(self.nid, self._applied, self._host.world_moment(fresh))
             self._answer_read(request)
         else:
             self._marks.hit("stale read refused")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from waypost.catalog.snapshots import dump
 from waypost.commands import Origin, decode_batch
-from waypost.consensus.core import KIND_BATCH, Index, Nid, Ns
+from waypost.consensus.core import FOREVER, KIND_BATCH, Index, Nid, Ns
 from waypost.consensus.epoch import Epoch
 from waypost.consensus.settings import Settings
 from waypost.replica.member import MemberStatus
@@ -60,6 +60,8 @@ class World:
         self._homes: dict[Nid, int] = {}
         self._rng = stream(seed, "world")
         self._is_healed = False
+        # What a node says of its freshness rests on clocks that at most drift.
+        self._clocks_keep_time = all(fault.kind != "clock_stop" for fault in plan.faults)
         self._core: list[Machine] = []
         self.network = Network(setting, stream(seed, "network"), self._deliver)
         settings = Settings(
@@ -247,6 +249,9 @@ class World:
 
     def _operate(self, now: Ns) -> None:
         self.operator.look(now)
+        if self._clocks_keep_time:
+            for machine in self.machines:
+                machine.claim_freshness()
         self.call(now + EVERY, self._operate)
 
     # The second phase
@@ -269,7 +274,7 @@ class World:
             if machine in self._core:
                 self.start(machine)
         if len(self._core) < len(self.machines):
-            self._trouble_the_others(now)
+            self._trouble_the_others()
         links = [(a.number, b.number) for a in self._core for b in self._core if a is not b]
         self.meet_again(links)
         for client in self.clients:
@@ -295,27 +300,32 @@ class World:
         if self.plan.setting.heals == "all" or oracle.commit < epoch.first:
             return living
         members = [m for m in living if m.nid in epoch.members and not oracle.nodes[m.nid].has_lost]
+        if self._rng.random() < 0.6:  # whoever leads now is to be replaced
+            members.sort(key=lambda machine: machine is self.operator.leader())
         core = members[: len(epoch.members) // 2 + 1]
         return core if 2 * len(core) > len(epoch.members) else living
 
-    def _trouble_the_others(self, now: Ns) -> None:
-        """Who is not of the core is down, or hears and is heard by some only, for ever."""
+    def _trouble_the_others(self) -> None:
+        """Who is not of the core is down, or hopeless in some other way, for ever."""
         self.marks.hit("heals a core only")
         for machine in self.machines:
             if machine in self._core:
                 continue
-            if self._rng.random() < 0.5:
+            trouble = self._rng.choice(("down", "down", "stalled", "one way", "one way"))
+            self.story(f"{machine.name} stays {trouble}")
+            if trouble == "down":
                 machine.end(power=False)
                 machine.is_gone = True
                 continue
             self.start(machine)
+            if trouble == "stalled":
+                machine.stalled_until = FOREVER
+                continue
             for other in self._core:
                 # Whom it hears cannot hear it: so it may disturb, and is of no use.
                 here, there = machine.number, other.number
                 links = [(here, there), (there, here)]
-                cut = self._rng.choice((links, links[:1], links[1:]))
-                self.network.cut_links(cut)
-        self.story(f"the others stay in trouble at {now / MS:.0f} ms")
+                self.network.cut_links(self._rng.choice((links, links[:1], links[1:])))
 
     def _look(self, now: Ns) -> None:
         """See whether the cluster has come to rest."""
