@@ -59,7 +59,7 @@ STATE: Final = 41
 GOING: Final = 42
 FAULT: Final = 43
 MOVED: Final = 44
-CLUSTER_STATE: Final = 45
+MEMBERS: Final = 45
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 """The largest frame that a node takes from a client."""

@@ -218,7 +218,11 @@ def _open(
     try:
         boot = _with_epoch(boot, identity)
         _note_peers(disk, identity, boot)
-        node = Node(config.name, identity.cluster, catalog, data_dir=config.data_dir, clock=clock)
+        # Clients know the data set by its lineage: after a forced epoch it is another one, and
+        # what they have seen of the old one bounds no answer.
+        begun = boot.epoch or boot.left or identity.epoch
+        known_as = identity.cluster if begun is None else f"{begun.lineage:016x}"
+        node = Node(config.name, known_as, catalog, data_dir=config.data_dir, clock=clock)
         applied = boot.snap.index
         engine = _engine(config, boot, me, lineage, applied, storage, node, clock, on_fatal)
     except BaseException:

@@ -181,7 +181,7 @@ class Conversation:
                 self._verify(frame_id, wire.decode_verify(body))
             case wire.CLUSTER:
                 ask = wire.decode_cluster_ask(body)
-                self._later(frame_id, wire.CLUSTER_STATE, lambda: self._registry.cluster(ask))
+                self._later(frame_id, wire.MEMBERS, lambda: self._registry.cluster(ask))
             case wire.STATUS:
                 send(wire.STATE, frame_id, wire.encode(self._registry.status()))
             case _:
