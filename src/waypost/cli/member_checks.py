@@ -174,6 +174,6 @@ class _Talk:
                     self._sock.sendall(encode_frame(wire.PONG, 0))
                 elif got == wire.FAULT:
                     raise WaypostError(wire.decode_fault(answer).message)
-                elif got in (wire.WELCOME, wire.STATE, wire.CLUSTER_STATE):
+                elif got in (wire.WELCOME, wire.STATE, wire.MEMBERS):
                     return answer
         raise TimeoutError

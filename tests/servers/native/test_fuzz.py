@@ -52,6 +52,7 @@ def conversation(draw: random.Random) -> list[bytes]:
         (wire.WRITE, [SetHealth(service, instance.id, "critical", "because")]),
         (wire.LIST, None),
         (wire.STATUS, None),
+        (wire.CLUSTER, wire.ClusterAsk("status")),
         (wire.VERIFY, wire.Verify(service, instance.id)),
         (wire.DRAIN, wire.Drain(service, instance.id, draw.randrange(20))),
         (wire.WRITE, [Deregister(service, instance.id)]),
@@ -252,6 +253,7 @@ ANSWERS = {
     wire.DRAIN: {wire.DRAINED},
     wire.VERIFY: {wire.VERIFIED},
     wire.STATUS: {wire.STATE},
+    wire.CLUSTER: {wire.MEMBERS},
     wire.PING: {wire.PONG},
 }
 UNANSWERED = {wire.UNWATCH, wire.SEEN, wire.PONG}
