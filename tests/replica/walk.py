@@ -104,8 +104,12 @@ class Walk:
             self.cluster.add(self.last_nid)
 
     def look(self) -> None:
-        """What is true after every step."""
+        """What is true after every step; who was removed, and is needed no more, ends."""
         for node in self.cluster.up():
+            if node.is_retired:
+                node.is_up = False
+                self.removed.add(node.nid)
+                continue
             status = node.status
             if status.role == "leader":
                 other = self.leaders.setdefault(status.ballot, node.nid)
@@ -242,7 +246,7 @@ class Walk:
         cluster = self.cluster
         cluster.cut.clear()
         for node in cluster.nodes.values():
-            if not node.is_up:
+            if not node.is_up and node.nid not in self.removed:
                 node.start()
                 node.drain()
         asked: dict[Nid, int] = {}
