@@ -164,6 +164,19 @@ def test_a_removed_node_is_not_named_again() -> None:
         cluster.change(1, "raft", 1, 2, 3)
 
 
+def test_a_member_that_is_down_makes_no_majority_of_the_next_epoch() -> None:
+    cluster = clustered("raft", 1, 2, 3)
+    cluster.run(200)
+    cluster.nodes[3].crash(0)
+    cluster.run(100)
+    leader = cluster.leader()
+    cluster.run(500)
+    with pytest.raises(Unavailable, match="only 1 of the 2 named are up"):
+        cluster.change(leader, "raft", leader, 3)
+    cluster.change(leader, "raft", 1, 2, first_leader=leader)
+    lives(cluster, 2)
+
+
 def test_all_members_are_replaced_though_the_old_ones_crash_before_they_tell() -> None:
     cluster = clustered("raft", 1, 2, 3)
     cluster.append(1, b"precious")

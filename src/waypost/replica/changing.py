@@ -5,7 +5,7 @@ must be there and almost have caught up.  A member of the present epoch may be d
 what is being replaced), as long as a majority of the next one is up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from waypost.consensus.core import Index, Nid
 from waypost.consensus.epoch import Epoch, Peer
@@ -46,8 +46,12 @@ def check_readiness(
     last: Index,
     matches: Mapping[Nid, Index],
     askers: Mapping[Nid, Asker],
+    living: Set[Nid],
 ) -> None:
-    """Raise ``Unavailable`` when a named node is not there, or too far behind."""
+    """Raise ``Unavailable`` when a named node is not there, or too far behind.
+
+    What a node held when it was last heard says nothing of whether it will vote.
+    """
     floor = last - WINDOW_ENTRIES
     ready = 0
     for nid, peer in members.items():
@@ -55,8 +59,8 @@ def check_readiness(
         if nid == me:
             ready += 1
         elif nid in epoch.members:
-            ready += matches.get(nid, -1) >= floor
-        elif (asker := askers.get(nid)) is None:
+            ready += nid in living and matches.get(nid, -1) >= floor
+        elif (asker := askers.get(nid)) is None or nid not in living:
             raise Unavailable(
                 f"members: {shown} does not follow the log yet: start it and let it catch up"
             )

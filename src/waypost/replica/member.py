@@ -85,6 +85,8 @@ class Member:
         self._questions = Questions(lineage, settings.election, draw, self._outbox, self._tokens)
         self._told: tuple[int, bool] = (0, False)  # newest epoch that was acted on; with a core?
         self._is_retired = False
+        self._heard: dict[Nid, Ns] = {}  # when each other node last said anything
+        self._living_for = 2 * settings.election
         self._log.boot(now, boot)
         self._follow_up()
 
@@ -201,8 +203,18 @@ class Member:
                 f"members: epoch {epoch.number} has only begun, a majority does not hold it yet: "
                 "retry in a moment"
             )
-        matches = dict(status.matches)
-        check_readiness(epoch, members, self._me, status.last, matches, self._feeding.askers)
+        living = frozenset(
+            nid for nid, heard in self._heard.items() if now - heard <= self._living_for
+        )
+        check_readiness(
+            epoch,
+            members,
+            self._me,
+            status.last,
+            dict(status.matches),
+            self._feeding.askers,
+            living,
+        )
         proposed = Proposed(
             epoch.number + 1, engine, dict(sorted(members.items())), first_leader, dict(settings)
         )
@@ -327,6 +339,7 @@ class Member:
                 f"node {src} is of lineage {lineage:#x}, this cluster is of {self._lineage:#x}: "
                 "check that address"
             )
+        self._heard[src] = now
         match message:
             case InEpoch():
                 self._on_core_message(src, message)
