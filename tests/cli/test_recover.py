@@ -112,6 +112,7 @@ def test_a_single_survivor_goes_on_with_all_that_it_holds_and_takes_writes(trio:
     with trio.serving("b") as running:
         told = led(running["b"])
         assert (told["leader"], told["epoch"]) == ("b", done.json["epoch"])
+        assert told["cluster"] == done.json["lineage"]  # so that clients forget what they saw
         assert status(running["b"])["instances"] == 6
         register(trio, 7)
         assert status(running["b"])["instances"] == 7
