@@ -36,6 +36,7 @@ ATTEMPT: Ns = 120 * MS
 PAUSE: Ns = 10 * MS
 LATE: Ns = 400 * MS
 """A task that had to wait for longer is left out."""
+STALE_ATTEMPTS = 4
 STALE: tuple[Ns, ...] = (20 * MS, 100 * MS, 500 * MS)
 _KINDS = {
     "set_health": "health",
@@ -224,6 +225,10 @@ class Client:
         if reply.what == "done":
             # To whichever attempt: they all are the same call.
             self._done(now, request, reply)
+        elif request.kind == "read_stale" and request.attempt >= STALE_ATTEMPTS:
+            self._marks.hit("stale read given up")  # nobody is that fresh: an error, to its caller
+            self._request = None
+            self._next(now)
         elif reply.attempt == request.attempt:
             leader = self._around.machine_of(reply.leader) if reply.leader else None
             self._machine = self._rng.randrange(self._machines) if leader is None else leader
