@@ -26,6 +26,8 @@ log = logging.getLogger("waypost.node")
 
 CHANGE_S: Final = 10.0
 AT_WORK_S: Final = 5.0
+LEADERLESS_S: Final = 2.0
+HAND_OVER_S: Final = 1.0
 LOOK_S: Final = 0.005
 JOIN_AGAIN_S: Final = 0.5
 AWAY_NS: Final = 2_000_000_000
@@ -79,6 +81,8 @@ class Membership:
 
     async def ask(self, ask: ClusterAsk) -> ClusterState:
         """Answer a question of a client of this node."""
+        if ask.verb != "status":
+            await self._until(lambda: self._engine.member_status.leader != 0, LEADERLESS_S)
         leader = self._engine.member_status.leader
         if leader == self._me.nid:
             return await self._perform(ask)
@@ -163,15 +167,19 @@ class Membership:
         await self._at_work(status.epoch.number + 1)
 
     async def hand_over(self, to: int = 0) -> bool:
-        """Let another one lead; returns whether one does."""
+        """Let another one lead; returns whether one does, before long."""
         status = self._engine.member_status
         if status.leader != self._me.nid:
             return True
         others = {nid: peer for nid, peer in status.epoch.members.items() if nid != self._me.nid}
-        if to == self._me.nid or not others:
+        if to == self._me.nid or not any(self._peers.is_up(nid) for nid in others):
             return False
         self._engine.transfer(to or self._best(others))
-        return await self._until(lambda: self._engine.member_status.leader not in (0, self._me.nid))
+
+        def is_over() -> bool:
+            return self._engine.member_status.leader not in (0, self._me.nid)
+
+        return await self._until(is_over, HAND_OVER_S)
 
     async def _at_work(self, number: int) -> None:
         """Until the epoch has a leader and a majority holds what came before it."""
@@ -187,8 +195,8 @@ class Membership:
                 "'waypost cluster status'"
             )
 
-    async def _until(self, what: Callable[[], bool]) -> bool:
-        deadline = self._clock() + int(AT_WORK_S * 1e9)
+    async def _until(self, what: Callable[[], bool], within_s: float = AT_WORK_S) -> bool:
+        deadline = self._clock() + int(within_s * 1e9)
         while not what():
             if self._clock() > deadline:
                 return False
