@@ -1,12 +1,14 @@
 """Load generators: connections that keep a window of requests outstanding, and count.
 
 They speak frames directly, without the client library, so that what is measured is the server as
-far as one Python process can drive it.  Latency is from the write of a request's frame to the
+far as one Python process can drive it; but what they write has its effect once, as a client's does.
+Latency is from the write of a request's frame to the
 arrival of its answer, taken per frame and counted once for each operation in it.
 """
 
 import asyncio
 import itertools
+import secrets
 import time
 from array import array
 from collections import deque
@@ -16,13 +18,15 @@ from typing import Final, cast
 import msgspec
 
 from waypost import wire
-from waypost.commands import ClientCommand, Refused, Register
+from waypost.commands import Refused, Register
 from waypost.errors import Unavailable
 from waypost.model import Instance, Query
 from waypost.transport.frames import FrameReader, encode_frame
 
 COMMANDS_PER_FRAME_MAX: Final = 128
-_ID_MASK: Final = 0xFFFF_FFFF
+_ID_MAX: Final = 0xFFFF_FFFF
+_ANSWERS: Final = frozenset((wire.OUTCOMES, wire.RESOLVED, wire.PONG, wire.FAULT))
+_VERSION: Final = b"v%08d"
 
 
 class Tally(msgspec.Struct):
@@ -78,6 +82,7 @@ class Load(asyncio.Protocol):
         self._outstanding = 0
         self._next_id = 1
         self._is_running = False
+        self._is_ready = False
         self._transport: asyncio.Transport
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +92,8 @@ class Load(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, and attach a session if one is wanted."""
         self._transport = cast("asyncio.Transport", transport)
-        hello = encode_frame(wire.HELLO, 0, wire.encode(wire.Hello(1, "waypost bench")))
+        name = wire.Hello(1, "waypost bench", secrets.token_urlsafe(12))
+        hello = encode_frame(wire.HELLO, 0, wire.encode(name))
         if self._session:
             attach = wire.AttachSession(self._session, 30_000, 0)
             hello += encode_frame(wire.ATTACH, 0, wire.encode(attach))
@@ -95,21 +101,24 @@ class Load(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take answers, and replace each by the next request."""
+        if not self._is_ready:
+            self._greeted(data)
+            return
         now = time.perf_counter_ns()
         for kind, frame_id, body in self._reader.feed(data):
-            if self.ready.done():
-                if kind == wire.PING:
-                    self._transport.write(encode_frame(wire.PONG, frame_id))
-                elif self._is_leaving:
-                    self.gone.set_result(None)
-                else:
-                    self._answered(kind, body, now)
-            elif kind == wire.FAULT:
+            if kind in _ANSWERS:
+                self._answered(kind, body, now)
+            elif kind == wire.PING:
+                self._transport.write(encode_frame(wire.PONG, frame_id))
+        self._fill()
+
+    def _greeted(self, data: bytes) -> None:
+        for kind, _, body in self._reader.feed(data):
+            if kind == wire.FAULT:
                 self.ready.set_exception(Unavailable(wire.decode_fault(body).message))
             elif kind == (wire.OUTCOMES if self._session else wire.WELCOME):
+                self._is_ready = True
                 self.ready.set_result(None)
-        if self.ready.done():
-            self._fill()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The server went away."""
@@ -146,6 +155,9 @@ class Load(asyncio.Protocol):
         self._transport.abort()
 
     def _answered(self, kind: int, body: bytes, now: int) -> None:
+        if self._is_leaving:
+            self.gone.set_result(None)
+            return
         sent_ns, operations = self._sent.popleft()
         self._outstanding -= operations
         if kind == wire.FAULT:
@@ -163,7 +175,7 @@ class Load(asyncio.Protocol):
         while self._is_running and self._outstanding < self._window:
             kind, body, operations = self._make()
             frames.append(encode_frame(kind, self._next_id, body))
-            self._next_id = (self._next_id + 1) & _ID_MASK
+            self._next_id = self._next_id % _ID_MAX + 1
             self._outstanding += operations
             self._sent.append((time.perf_counter_ns(), operations))
         if frames:
@@ -179,26 +191,36 @@ def registrations(
 ) -> Callable[[], tuple[int, bytes, int]]:
     """Registrations of ``ids`` instances in turn; each is a real change (its version moves on)."""
     per_frame = min(max(1, window // 4), COMMANDS_PER_FRAME_MAX)
+    head = wire.encode([None] * per_frame)[:-per_frame]
     session = session_of(worker)
+    known: dict[tuple[int, int], tuple[bytes, bytes]] = {}
     turn = itertools.count()
 
+    def around_version(service: int, number: int) -> tuple[bytes, bytes]:
+        """Encode the command once: the next one differs in nothing but its version."""
+        name = f"bench-{service}"
+        instance = Instance(
+            name,
+            f"{name}-10.0.{worker % 256}.1-{8000 + number}",
+            f"10.0.{worker % 256}.1",
+            8000 + number,
+            version=(_VERSION % 0).decode(),
+            zone="a",
+            tags=("bench",),
+            meta={"scheme": "http"},
+        )
+        before, _, after = wire.encode(Register(instance, session)).partition(_VERSION % 0)
+        return before, after
+
     def make() -> tuple[int, bytes, int]:
-        commands: list[ClientCommand] = []
-        for _ in range(per_frame):
-            n = next(turn)
-            service = f"bench-{(worker + n) % services}"
-            instance = Instance(
-                service,
-                f"{service}-10.0.{worker % 256}.1-{8000 + n % ids}",
-                f"10.0.{worker % 256}.1",
-                8000 + n % ids,
-                version=str(n // ids),
-                zone="a",
-                tags=("bench",),
-                meta={"scheme": "http"},
-            )
-            commands.append(Register(instance, session))
-        return wire.WRITE, wire.encode(commands), per_frame
+        pieces = [head]
+        for n in itertools.islice(turn, per_frame):
+            key = (worker + n) % services, n % ids
+            around = known.get(key)
+            if around is None:
+                around = known[key] = around_version(*key)
+            pieces += (around[0], _VERSION % (n // ids), around[1])
+        return wire.WRITE, b"".join(pieces), per_frame
 
     return make
 
