@@ -11,6 +11,7 @@ from waypost.consensus.core import Index, Nid
 from waypost.consensus.epoch import Epoch, Peer
 from waypost.errors import Invalid, Unavailable
 from waypost.replica.feeding import Asker
+from waypost.replica.known import Known
 
 WINDOW_ENTRIES = 1024
 """A new member may lag by so much: it fetches that while the Seal commits."""
@@ -37,6 +38,17 @@ def check_names(epoch: Epoch, engine: str, members: Mapping[Nid, Peer], first_le
         )
     if (engine, members) == (epoch.engine, epoch.members):
         raise Invalid(f"members: epoch {epoch.number} is just that: nothing to change")
+
+
+def check_moment(known: Known, *, is_sealing: bool) -> None:
+    """Raise ``Unavailable`` while the last change is not over."""
+    if is_sealing:
+        raise Unavailable("members: another change is under way: retry in a moment")
+    if not known.is_released:
+        raise Unavailable(
+            f"members: epoch {known.number} has only begun, a majority does not hold it yet: "
+            "retry in a moment"
+        )
 
 
 def check_readiness(

@@ -22,6 +22,8 @@ class Asker(msgspec.Struct):
     commit: Index
     """It holds everything up to here."""
     echo: Ns
+    number: int
+    """Of the newest epoch that it knew of: what it says of itself was true by then."""
     has_voted: bool
     heard: Ns
     due: Ns
@@ -59,9 +61,14 @@ class Feeding:
         asker = self.askers.get(nid)
         due = now + self._heartbeat
         if asker is None:
-            self.askers[nid] = Asker(fetch.commit, fetch.sent, fetch.has_voted, now, due)
+            self.askers[nid] = Asker(
+                fetch.commit, fetch.sent, fetch.number, fetch.has_voted, now, due
+            )
             return
-        asker.commit, asker.echo, asker.has_voted = fetch.commit, fetch.sent, fetch.has_voted
+        if fetch.number < asker.number:
+            return  # overtaken by what it asked later
+        asker.commit, asker.echo = fetch.commit, fetch.sent
+        asker.number, asker.has_voted = fetch.number, fetch.has_voted
         asker.heard, asker.due, asker.is_answered = now, due, False
         if fetch.commit >= asker.snapshot:
             asker.snapshot = 0

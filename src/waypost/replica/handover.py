@@ -173,7 +173,7 @@ class Handover:
             write=write,
             entries=entries,
             done=done,
-            reads=tokens.take_reads(self.handed),
+            reads=tokens.take_reads(self.handed) if tokens.has_confirmed else (),
             reads_failed=tokens.failed(ready.reads_failed) if ready.reads_failed else (),
             send_snapshot=ready.send_snapshot,
             restore=ready.restore,

@@ -23,9 +23,9 @@ from waypost.consensus.core import FOREVER, Boot, Done, Index, Nid, Ns, Seq, Sna
 from waypost.consensus.epoch import Epoch, Peer, Proposed, encode_proposed
 from waypost.consensus.messages import ballot_of
 from waypost.consensus.settings import Settings
-from waypost.errors import ProtocolViolation, Unavailable
+from waypost.errors import ProtocolViolation
 from waypost.replica.asking import Asking
-from waypost.replica.changing import check_names, check_readiness
+from waypost.replica.changing import check_moment, check_names, check_readiness
 from waypost.replica.feeding import Feeding
 from waypost.replica.handover import Handover, MakeCore
 from waypost.replica.outbox import Outbox
@@ -196,13 +196,7 @@ class Member:
             self._outbox.done.append(Done(token, "refused", 0, self._leader))
             return
         check_names(epoch, engine, members, first_leader)
-        if self._tokens.is_sealing or status.sealed:
-            raise Unavailable("members: another change is under way: retry in a moment")
-        if not self._known.is_released:
-            raise Unavailable(
-                f"members: epoch {epoch.number} has only begun, a majority does not hold it yet: "
-                "retry in a moment"
-            )
+        check_moment(self._known, is_sealing=self._tokens.is_sealing or status.sealed > 0)
         living = frozenset(
             nid for nid, heard in self._heard.items() if now - heard <= self._living_for
         )
@@ -298,16 +292,22 @@ class Member:
         step = outbox.next_step()
         if step is None:
             self._log.advance()
-            self._follow_up()
+            if outbox.status_is_due or self._feeding.askers:
+                self._follow_up()
             step = outbox.next_step()
-        if step is not None:
-            return step
+        return self._rest() if step is None else step
+
+    def _rest(self) -> Step | None:
+        """All that is to be said besides."""
+        outbox = self._outbox
+        if self._tokens.has_confirmed:
+            outbox.reads += self._tokens.take_reads(self._log.handed)
+        if not outbox.status_is_due:
+            return outbox.rest(None, is_retired=False)
+        outbox.status_is_due = False
         is_retired = not self._is_retired and self._log.is_removed
         self._is_retired = self._is_retired or is_retired
-        outbox.reads += self._tokens.take_reads(self._log.handed)
-        status = self.status if outbox.status_is_due else None
-        outbox.status_is_due = False
-        return outbox.rest(status, is_retired=is_retired)
+        return outbox.rest(self.status, is_retired=is_retired)
 
     def _follow_up(self) -> None:
         """The log moved, or an epoch began: whoever is to know is told."""

@@ -37,6 +37,11 @@ class Tokens:
         """Whether a Seal of ours is on its way."""
         return self._seal is not None
 
+    @property
+    def has_confirmed(self) -> bool:
+        """Whether reads wait for their index to be handed out."""
+        return bool(self._confirmed)
+
     def append(self, core: Core | None, now: Ns, payload: bytes, token: Token, hint: Nid) -> None:
         """Propose a batch, hold it, or refuse it."""
         if core is None:
