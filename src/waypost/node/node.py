@@ -111,7 +111,7 @@ class Node:
         self.answers = Answers(catalog)
         self.watches = Watches(catalog)
         self.sessions = Sessions(self._propose)
-        self.forwarding = Forwarding(lambda *_: False, clock)
+        self.forwarding = Forwarding(_to_nobody, clock)
         self.heard_ns: Callable[[str], int] = lambda _: 0
         """When a node was last heard, by its name."""
         self.is_cut_off: Callable[[], bool] = lambda: False
@@ -616,6 +616,10 @@ class _OfItsOwn:
             self._node.sessions.reconsider(self._command.session, self._node.clock())
         with contextlib.suppress(Exception):
             log.warning("%s was not committed: %s", type(self._command).__name__, error)
+
+
+def _to_nobody(nid: int, kind: int, body: bytes) -> bool:  # noqa: ARG001
+    return False
 
 
 def _shown_age(age_ms: int) -> str:
