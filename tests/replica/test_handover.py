@@ -177,6 +177,22 @@ def test_a_member_that_is_down_makes_no_majority_of_the_next_epoch() -> None:
     lives(cluster, 2)
 
 
+def test_what_a_node_said_before_it_was_a_member_counts_no_more() -> None:
+    cluster = clustered("local", 1)
+    cluster.add(2)
+    cluster.nodes[2].member.met(cluster.now, 1)
+    cluster.nodes[2].drain()
+    cluster.run(300)
+    cluster.change(1, "raft", 1, 2, first_leader=1)
+    lives(cluster, 2)
+    cluster.change(1, "local", 1, first_leader=1)
+    cluster.run(500, until=lambda: is_at(cluster, 1, 3))
+    cluster.nodes[1].sync()
+    assert cluster.nodes[1].status.released
+    with pytest.raises(Unavailable, match="does not follow"):
+        cluster.change(1, "local", 2, first_leader=2)
+
+
 def test_all_members_are_replaced_though_the_old_ones_crash_before_they_tell() -> None:
     cluster = clustered("raft", 1, 2, 3)
     cluster.append(1, b"precious")

@@ -72,7 +72,11 @@ def check_readiness(
             ready += 1
         elif nid in epoch.members:
             ready += nid in living and matches.get(nid, -1) >= floor
-        elif (asker := askers.get(nid)) is None or nid not in living:
+        elif (
+            (asker := askers.get(nid)) is None
+            or nid not in living
+            or asker.number < epoch.number  # asked before this epoch: it may have voted since
+        ):
             raise Unavailable(
                 f"members: {shown} does not follow the log yet: start it and let it catch up"
             )

@@ -376,8 +376,7 @@ class Member:
             self._pushing.knows(src)
 
     def _tell(self, nid: Nid) -> None:
-        newest = self._known.newest
-        if newest is not None:
+        if (newest := self._known.newest) is not None:
             self._outbox.say(nid, EpochKnown(newest, self._known.is_released))
 
     def _on_fetch(self, src: Nid, fetch: Fetch) -> None:
