@@ -20,6 +20,7 @@ from waypost.commands import (
     Attach,
     Command,
     Deregister,
+    Origin,
     Register,
     SetHealth,
     decode_batch,
@@ -61,12 +62,22 @@ class Bench:
     def session(self, number: int) -> str:
         return f"session-{number // self.per_session:016x}"
 
-    def run(self, name: str, commands: Iterator[Command]) -> float:
-        """Apply commands in batches; note the nanoseconds for each under ``name``."""
+    def run(self, name: str, commands: Iterator[Command], origins: int = 0) -> float:
+        """Apply commands in batches; note the nanoseconds for each under ``name``.
+
+        With ``origins``, each command is a write of its own, of one of so many clients in turn.
+        """
         spent = applied = longest = 0
         while part := [command for _, command in zip(range(BATCH), commands, strict=False)]:
             index = self.catalog.revision + 1
-            batch = decode_batch(encode_batch(index, [encode_part(part)]))
+            payload = encode_batch(index, [encode_part(part)])
+            if origins:
+                payload = encode_batch(
+                    index,
+                    [encode_part([command]) for command in part],
+                    [Origin(f"{n % origins:032x}", n) for n in range(applied, applied + len(part))],
+                )
+            batch = decode_batch(payload)
             began = time.thread_time_ns()
             self.catalog.apply(index, batch)
             took = time.thread_time_ns() - began
@@ -96,6 +107,11 @@ class Bench:
         self.run(
             "register_changed_ns",
             (Register(self.known(n, weight=2.0), self.session(n)) for n in range(sample)),
+        )
+        self.run(
+            "register_changed_with_origin_ns",
+            (Register(self.known(n, weight=3.0), self.session(n)) for n in range(sample)),
+            500,
         )
         self.run(
             "set_health_ns",

@@ -101,7 +101,7 @@ class Sessions:
         """
         for number, of_node in enumerate(self._by_node.get(node, ())):
             shard = self.shards[number]
-            yield from [shard[session_id] for session_id in sorted(of_node)]
+            yield from [shard[session_id] for session_id in of_node]
 
 
 def shard_of(session_id: SessionId) -> int:

@@ -73,7 +73,7 @@ class Pool:
             held.version if version == held.version else texts.setdefault(version, version),
             held.tags if given.tags == held.tags else self._tags.setdefault(given.tags, given.tags),
             held.meta if meta == held.meta else self._metas.setdefault(tuple(meta.items()), meta),
-            held.ports if given.ports == held.ports else given.ports or _NOTHING,
+            given.ports or _NOTHING,
             incarnation,
         )
 
