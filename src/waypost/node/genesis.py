@@ -72,7 +72,7 @@ async def belong(machine: Machine, port: NativePort, commit: Commit) -> Belongin
     """
     search = _Search(machine, commit)
     loop = asyncio.get_running_loop()
-    port.enter = lambda: _Asked(search)
+    port.enter(lambda: _Asked(search))
     others = [at for name, at in machine.line.items() if name != machine.name]
     asking = [loop.create_task(search.ask_on(at)) for at in (*others, *machine.seeds)]
     teller = loop.create_task(search.tell_on())

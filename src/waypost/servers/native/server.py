@@ -45,9 +45,9 @@ class NativeServer:
         address = (self._host, self._port)
         if port is None:
             port = NativePort(*address)
-            port.enter = self._enter
+            port.enter(self._enter)
             address = await port.open()
-        port.enter = self._enter
+        port.enter(self._enter)
         self._native_port = port
         self._watchman = loop.create_task(self._watch_the_silent())
         return address
