@@ -44,12 +44,16 @@ class Node:
         state = covered + frames(boot)
         candidates = [k for k in self.boundaries if k >= self.acknowledged]
         states = self.scribe.states
-        matching = [k for k in candidates if states[k].frames == state]
+        matching = [
+            k
+            for k in candidates
+            if states[k].frames == state
+            and (states[k].epoch, states[k].left) == (boot.epoch, boot.left)
+        ]
         assert matching, f"{len(state)} entries are no state after {candidates} writes"
         assert any(
             states[k].hard.promised == boot.hard.promised
             and boot.hard.commit == max(states[k].hard.commit, boot.snap.index)
-            and (boot.epoch, boot.left) == (states[k].epoch, states[k].left)
             for k in matching
         )
         assert not boot.suspect

@@ -55,7 +55,9 @@ class LogMachine(RuleBasedStateMachine):
         matching = [
             count
             for count in self.boundaries
-            if count >= self.acknowledged and states[count].frames == recovered
+            if count >= self.acknowledged
+            and states[count].frames == recovered
+            and (states[count].epoch, states[count].left) == (boot.epoch, boot.left)
         ]
         assert matching, (len(recovered), self.acknowledged, self.boundaries)
         assert not boot.suspect
@@ -63,10 +65,6 @@ class LogMachine(RuleBasedStateMachine):
         self.scribe.log = list(kept.entries)
         self.scribe.hard = boot.hard
         self.scribe.epoch, self.scribe.left = boot.epoch, boot.left
-        assert any(
-            (boot.epoch, boot.left) == (states[count].epoch, states[count].left)
-            for count in matching
-        )
         self.scribe.round += 1
         self.scribe.seq = 0
         self.scribe.states = [kept]
