@@ -24,10 +24,11 @@ from waypost.sim.drive import MemoryDrive, WalDrive
 from waypost.sim.marks import Marks
 from waypost.sim.messages import Letter, Parcel, Receipt, Reply, Request
 from waypost.sim.oracle import Oracle
-from waypost.sim.plan import Setting
+from waypost.sim.plan import MS, Setting
 from waypost.sim.process import Process
 
 CLUSTER = 0x5EED
+CALM_SYNC: Ns = 10 * MS
 _DRIFT_SHARE = 20
 """Two clocks disagree by less than one part in so many."""
 
@@ -99,6 +100,7 @@ class Machine:
         self._maker = maker
         self._settings = settings
         self._lag = setting.lag[number]
+        self._sync_min, self._sync_max = setting.sync_min, setting.sync_max
         self._inbox: list[Letter | Parcel | Receipt | Request] = []
         self._life = 0  # of its processes
         self._under_way = 0  # writes that the disk works on
@@ -311,9 +313,9 @@ class Machine:
         if self._under_way or not self.drive.wants_sync:
             return
         self._under_way = len(self.drive.pending)
-        setting, now = self._setting, self._around.now
-        spread = setting.sync_max - setting.sync_min
-        done = max(now + setting.sync_min + int(self._rng.random() * spread), self.stalled_until)
+        now = self._around.now
+        took = self._sync_min + int(self._rng.random() * (self._sync_max - self._sync_min))
+        done = max(now + took, self.stalled_until)
         life = self._life
         self._around.call(done, lambda at: self._synced(at, life))
 
@@ -353,6 +355,12 @@ class Machine:
         process.at(local).persisted(local, seq)
         self.settle()
 
+    def calm(self) -> None:
+        """The disk is as good as disks are."""
+        self.stalled_until = 0
+        self.is_sync_to_fail = False
+        self._sync_max = min(self._sync_max, CALM_SYNC)
+
     # Snapshots
 
     def load(self, index: Index) -> Catalog:
@@ -376,7 +384,7 @@ class Machine:
             process.snapshot_kept(self.clock.read(at), cut)
             self.settle()
 
-        at = max(self._around.now + 2 * self._setting.sync_max, self.stalled_until)
+        at = max(self._around.now + 2 * self._sync_max, self.stalled_until)
         self._around.call(at, lambda at: self._when_awake(at, life, keep))
 
     def send_snapshot(self, target: Nid, index: Index) -> None:
@@ -417,7 +425,7 @@ class Machine:
             process.at(local).snapshot_staged(local, parcel.source, parcel.snap, parcel.epoch)
             self.settle()
 
-        at = max(now + self._setting.sync_max, self.stalled_until)
+        at = max(now + self._sync_max, self.stalled_until)
         self._around.call(at, lambda at: self._when_awake(at, life, staged))
 
     def claim_freshness(self) -> None:

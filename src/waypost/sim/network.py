@@ -11,8 +11,9 @@ from random import Random
 from typing import Protocol
 
 from waypost.consensus.core import Ns
-from waypost.sim.plan import Setting
+from waypost.sim.plan import MS, Setting
 
+CALM_DELAY: Ns = 20 * MS
 Link = tuple[int, int]
 """From one machine to another, by their numbers."""
 
@@ -47,7 +48,6 @@ class Network:
         self._clogged: dict[Link, list[object]] = {}
         self._slow: dict[Link, Ns] = {}
         self._last: dict[Link, Ns] = {}
-        self._losses_of: dict[Link, float] = {}
 
     def send(self, now: Ns, source: int, target: int, parcel: object) -> None:
         """Take a message, and see what becomes of it."""
@@ -57,8 +57,7 @@ class Network:
             self.cut += 1
             return
         random = self._random
-        loss = self._losses_of.get(link, self._loss) if self._losses_of else self._loss
-        if loss and random() < loss:
+        if self._loss and random() < self._loss:
             self.lost += 1
             return
         if self._clogs and self._clogs.get(link):
@@ -120,9 +119,6 @@ class Network:
         return quicken
 
     def calm(self) -> None:
-        """No more losses, repeats and stragglers by chance."""
+        """No more losses, repeats and stragglers by chance, and no long ways."""
         self._loss = self._repeat = self._tail_share = 0.0
-
-    def lose_some(self, link: Link, share: float) -> None:
-        """From now on, lose this share of what is sent on a link."""
-        self._losses_of[link] = share
+        self._delay_span = min(self._delay_span, CALM_DELAY)

@@ -93,13 +93,16 @@ _CHURN: Final[tuple[FaultKind, ...]] = (
     "switch",
 )
 """What makes leaders come and go."""
-Pace = Literal["calm", "normal", "churn"]
-PACES: Final[tuple[Pace, ...]] = ("calm", "normal", "normal", "churn")
+Pace = Literal["calm", "normal", "churn", "storm"]
+"""Storm: the network is as slow as elections are long, so that several are always under way."""
+PACES: Final[tuple[Pace, ...]] = ("calm", "normal", "normal", "churn", "storm")
 _COUNTS: Final[dict[Pace, tuple[int, ...]]] = {
     "calm": (0, 2, 4),
     "normal": (6, 10, 16, 24),
     "churn": (25, 40, 60),
+    "storm": (5, 15, 40),
 }
+_WILD: Final[tuple[Pace, ...]] = ("churn", "storm")
 _EPOCH_CHANGES: Final = ("switch", "grow", "shrink", "swap", "wipe")
 _CLOCK_FAULTS: Final = ("clock_jump", "clock_stop")
 
@@ -215,16 +218,18 @@ def draw_plan(seed: int, engine: Engine) -> Plan:
     rng = stream(seed, "plan")
     pace = rng.choice(PACES)
     setting = _draw_setting(rng, engine, pace)
-    horizon = rng.choice((1500, 2500, 2500, 4000) if pace != "churn" else (4000, 6000)) * MS
+    is_wild = pace in _WILD
+    horizon = rng.choice((4000, 6000) if is_wild else (1500, 2500, 2500, 4000)) * MS
     faults = _draw_faults(rng, setting, horizon, pace)
     return Plan(seed, setting, faults, _draw_tasks(rng, setting, horizon, pace), horizon)
 
 
 def _draw_setting(rng: Random, engine: Engine, pace: Pace) -> Setting:
-    members = rng.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5) if pace != "churn" else (3, 3, 5, 5))
+    members = rng.choice((3, 3, 5, 5) if pace in _WILD else (1, 2, 3, 3, 3, 3, 3, 4, 5, 5))
     spares = rng.choice((0, 0, 1, 2))
     machines = members + spares
-    delay_max = rng.choice((1, 2, 5, 20)) * MS
+    is_storm = pace == "storm"
+    delay_max = rng.choice((50, 100, 150) if is_storm else (1, 2, 5, 20)) * MS
     drifts = rng.choice((0, 1_000, 20_000))
     lags = rng.random() < 0.2
     return Setting(
@@ -232,15 +237,15 @@ def _draw_setting(rng: Random, engine: Engine, pace: Pace) -> Setting:
         members=members,
         spares=spares,
         clients=rng.choice((2, 3, 4)),
-        loss_ppm=rng.choice((0, 0, 5_000, 30_000, 100_000)),
+        loss_ppm=rng.choice((0, 100_000, 250_000) if is_storm else (0, 0, 5_000, 30_000, 100_000)),
         repeat_ppm=rng.choice((0, 0, 10_000, 100_000)),
         delay_min=MS // 10,
         delay_max=delay_max,
         tail_ppm=rng.choice((0, 5_000, 50_000)),
         tail=rng.choice((20, 100, 400)) * MS,
-        in_order=rng.random() < 0.5,
+        in_order=not is_storm and rng.random() < 0.5,
         sync_min=MS // 5,
-        sync_max=rng.choice((1, 3, 10)) * MS,
+        sync_max=rng.choice((3, 50) if is_storm else (1, 3, 10)) * MS,
         drift_ppm=tuple(rng.randint(-drifts, drifts) for _ in range(machines)),
         offset=tuple(rng.randrange(10_000) * MS for _ in range(machines)),
         lag=tuple(rng.choice((0, 0, 2, 10)) * MS if lags else 0 for _ in range(machines)),
@@ -260,7 +265,7 @@ def _draw_setting(rng: Random, engine: Engine, pace: Pace) -> Setting:
 def _draw_faults(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tuple[Fault, ...]:
     machines = setting.members + setting.spares
     kinds: list[FaultKind] = [kind for kind in _WEIGHTS if rng.random() < 0.4] or ["crash"]
-    if pace == "churn":
+    if pace in _WILD:
         kinds = [kind for kind in kinds if kind in _CHURN] or ["isolate", "transfer"]
     elif rng.random() < 0.4:
         kinds = [kind for kind in kinds if kind not in _EPOCH_CHANGES] or ["crash"]
@@ -268,7 +273,7 @@ def _draw_faults(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tupl
         kinds = [kind for kind in kinds if kind not in _CLOCK_FAULTS] or ["crash"]
     weights = [_WEIGHTS[kind] * rng.choice((1, 1, 3)) for kind in kinds]
     count = rng.choice(_COUNTS[pace])
-    prefers_leader = rng.choice((0.1, 0.4, 0.8) if pace != "churn" else (0.4, 0.8))
+    prefers_leader = rng.choice((0.4, 0.8) if pace in _WILD else (0.1, 0.4, 0.8))
     faults: list[Fault] = []
     for _ in range(count):
         kind = rng.choices(kinds, weights)[0]
@@ -297,7 +302,7 @@ def _draw_tasks(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tuple
     services = rng.choice((1, 2, 3))
     tasks: list[Task] = []
     for client in range(setting.clients):
-        gap = rng.choice((15, 40, 100) if pace != "churn" else (40, 100, 200)) * MS
+        gap = rng.choice((40, 100, 200) if pace in _WILD else (15, 40, 100)) * MS
         at = rng.randrange(100 * MS)
         while at < horizon:
             kind = rng.choices(kinds, weights)[0]

@@ -265,8 +265,7 @@ class World:
         self.network.calm()
         self.operator.drop_wishes()
         for machine in self.machines:
-            machine.stalled_until = 0
-            machine.is_sync_to_fail = False
+            machine.calm()
         endings, self._endings = list(self._endings.values()), {}
         for end in endings:
             end(now)
