@@ -88,9 +88,10 @@ class Disk:
             self.hard = write.hard
 
     def boot(self, epoch: Epoch) -> Boot:
-        entries: list[Entry] = []
-        for entry in self.entries[self.snap.index + 1 - self.first :]:
-            entries.append(_rotten(entry) if entry.index in self.rotten else entry)
+        entries = [
+            _rotten(entry) if entry.index in self.rotten else entry
+            for entry in self.entries[self.snap.index + 1 - self.first :]
+        ]
         faulty = tuple(sorted(index for index in self.rotten if index > self.snap.index))
         return Boot(self.hard, self.snap, tuple(entries), faulty, epoch)
 

@@ -46,7 +46,7 @@ class World:
         self.engine = engine
         self.seed = seed
         self.now = 1000 * MS
-        self.size = rng.choice((1, 2, 3, 3, 3, 3, 4, 5))
+        self.size = rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5))
         self.settings = Settings(
             leases=rng.random() < 0.3,
             append_bytes_max=rng.choice((100, 300, 1 << 18)),
@@ -77,6 +77,7 @@ class World:
             self.hosts[nid] = host
         self.net: list[tuple[int, int, CoreMessage]] = []
         self.cuts: set[tuple[int, int]] = set()
+        self.cuts_at_once = rng.random() < 0.5  # what is under way when a link is cut arrives
         self.asleep: set[int] = set()
         self.installs: list[tuple[int, int, int, int]] = []  # from, to, index, state
         self.snaps: dict[int, Snap] = {}
@@ -115,7 +116,8 @@ class World:
             "rot": rng.choice((0, 0, 0.5)),
             "seal": rng.choice((0, 0, 0, 0.05)),
             "election": rng.choice((0, 0, 1, 3)),
-            "forget": rng.choice((0, 0, 0, 0.1)),
+            "forget": rng.choice((0, 0, 0, 0.3)),
+            "isolate": rng.choice((0, 0, 1, 2)),
         }
         for nid in nids:
             self._boot(nid, may_lead_first=True)
@@ -156,7 +158,8 @@ class World:
         for dst, message in ready.send:
             if dst == host.nid:
                 self.fail(f"{dst} sends to itself")
-            self.net.append((host.nid, dst, over_the_wire(message)))
+            if not (self.cuts_at_once and (host.nid, dst) in self.cuts):
+                self.net.append((host.nid, dst, over_the_wire(message)))
         for done in ready.done:
             self._answered(host, done.token, done.what, done.index)
         for token, index in ready.reads:
@@ -272,7 +275,7 @@ class World:
             return
         if self.rng.random() > 0.05:
             del self.net[position]
-        if host.core is None or (src, dst) in self.cuts:
+        if host.core is None or (not self.cuts_at_once and (src, dst) in self.cuts):
             return
         host.core.receive(self.clock(dst), src, message)
         self._after(host)
@@ -297,13 +300,30 @@ class World:
     def do_election(self) -> None:
         """One node's clock runs ahead: it stands for election."""
         host = self.awake()
-        if host is not None and host.core is not None:
-            ahead = max(0, host.core.deadline - self.clock(host.nid))
-            if ahead < 400 * MS:
-                host.offset += ahead
-                host.tick(self.clock(host.nid))
-                self.heights = [(self.now, self.heights[-1][1])]
-                self._after(host)
+        if host is None or host.core is None or host.core.status.role == "leader":
+            return
+        ahead = max(0, host.core.deadline - self.clock(host.nid))
+        if self.settings.leases:
+            self.now += ahead  # a lease needs clocks that agree: the others are late instead
+        elif ahead < 400 * MS:
+            host.offset += ahead
+            self.heights = [(self.now, self.heights[-1][1])]
+        else:
+            return
+        host.tick(self.clock(host.nid))
+        self._after(host)
+
+    def do_isolate(self) -> None:
+        """A leader hears nobody, or one of the others, and its clock stands almost still."""
+        leaders = [host for host in self.up() if host.core and host.core.status.role == "leader"]
+        if leaders:
+            a = self.rng.choice(leaders).nid
+            spared = self.rng.choice((a, *self.members))
+            for b in self.members:
+                if b not in (a, spared):
+                    self.cuts |= {(a, b), (b, a)}
+            for _ in range(self.rng.choice((0, 0, 2))):
+                self.do_election()
 
     def do_persist(self) -> None:
         hosts = [host for host in self.up() if host.flying]
@@ -326,7 +346,8 @@ class World:
             self._after(host)
 
     def do_read(self) -> None:
-        host = self.awake()
+        leaders = [host for host in self.up() if host.core and host.core.status.role == "leader"]
+        host = self.rng.choice(leaders) if leaders and self.rng.random() < 0.6 else self.awake()
         if host is not None and host.core is not None:
             self.token += 1
             self.reading[self.token] = (host.nid, max(self.log, default=0))
