@@ -34,6 +34,7 @@ class Leader:
         "_peers",
         "_rounds",
         "_site",
+        "_was_connected",
         "ballot",
         "barrier",
         "next_heartbeat",
@@ -59,6 +60,7 @@ class Leader:
         """Who is to lead next; 0 while there is no handover."""
         self.target_until: Ns = 0
         self._handed_over = False
+        self._was_connected = True  # when the last appends were made
         self.retry_space: Ns = 0
         """When to try again to hand over because the disk is full."""
         self._may_lease = site.settings.leases
@@ -113,9 +115,10 @@ class Leader:
             return 0
         return rounds.confirmed_at + site.settings.election * 9 // 10
 
-    def on_ack(self, src: Nid, ack: Ack) -> None:
-        """A peer answered an append of this very ballot."""
+    def on_ack(self, src: Nid, ack: Ack) -> bool:
+        """A peer answered an append of this very ballot; whether its disk holds more now."""
         peer = self._peers[src]
+        match = peer.match
         peer.echo = ack.sent
         if ack.round:
             peer.heard = self._site.now
@@ -125,11 +128,11 @@ class Leader:
                     self._confirm()
         if peer.snapshot:
             if max(ack.match, ack.held) < self._site.log.base:
-                return
+                return False
             peer.probe(ack.held + 1)
         if ack.ok:
             peer.matched(ack.match, ack.held)
-            return
+            return peer.match > match
         peer.match = max(peer.match, ack.match)
         # "The leader can decrement nextIndex to bypass all of the conflicting entries in that
         # term" (Raft, section 5.3); it always goes back by one at least.
@@ -138,6 +141,7 @@ class Leader:
         peer.probe(min(refused - 1, meeting + 1))
         # What it acknowledged it holds, and yet it refuses: it is repairing its disk.
         peer.is_paused = peer.next >= refused
+        return peer.match > match
 
     def forget(self, src: Nid, hello: Hello) -> None:
         """A peer's disk may have lost what it acknowledged; tell it what to catch up with."""
@@ -279,6 +283,7 @@ class Leader:
             self.serve()
         site = self._site
         last = site.log.last
+        self._was_connected = self.is_connected
         for peer in self._peers.values():
             if not peer.snapshot and peer.next <= last and not peer.is_paused:
                 self._stream(peer, last)
@@ -328,7 +333,7 @@ class Leader:
                     site.commit,
                     rounds.newest,
                     self._base,
-                    self.is_connected,
+                    self._was_connected,
                     site.now - rounds.confirmed_at if knows_time else 0,
                     peer.echo if knows_time else 0,
                 ),

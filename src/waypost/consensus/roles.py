@@ -276,8 +276,9 @@ class Roles(ABC):
         if leader is None:
             return
         if message.ballot == leader.ballot:
-            leader.on_ack(src, message)
-            self._count()
+            if leader.on_ack(src, message):
+                self._learn_commit(leader.committed)
+            leader.serve()
         elif not message.ok and message.ballot > leader.ballot:
             # A member that promised a higher ballot to somebody cannot come back by itself: only a
             # ballot above that one takes it along (etcd#8501).

@@ -204,11 +204,15 @@ class Site:
 
     def drained(self) -> None:
         """Everything was handed out."""
-        self.outbox.clear()
-        self.answers.done.clear()
-        self.reads.clear()
-        self.reads_failed.clear()
-        self.send_snapshot.clear()
+        for each in (
+            self.outbox,
+            self.answers.done,
+            self.reads,
+            self.reads_failed,
+            self.send_snapshot,
+        ):
+            if each:
+                each.clear()
         self.restore = None
 
 
