@@ -55,6 +55,16 @@ def test_the_wait_doubles_up_to_its_cap() -> None:
     assert set(waits[8:]) == {BACKOFF_CAP_MS - 1}
 
 
+def test_who_has_a_short_lease_waits_no_longer_than_it_can_afford() -> None:
+    failover = Failover([A], almost_one)
+    failover.wait_ms_max = 300
+
+    waits = failed_round(failover, 40)
+
+    assert waits[:4] == [0, 49, 99, 199]
+    assert set(waits[4:]) == {299}
+
+
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 60))
 def test_no_wait_exceeds_its_cap_and_all_addresses_take_turns(
     seed: int, count: int, failures: int

@@ -38,7 +38,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 class Failover:
     """The order of the addresses of one registry, as one client goes through them."""
 
-    __slots__ = ("_at", "_draw", "_failures", "_given", "_order", "_whys")
+    __slots__ = ("_at", "_draw", "_failures", "_given", "_order", "_whys", "wait_ms_max")
 
     def __init__(self, addresses: Sequence[Address], draw: Callable[[], float]) -> None:
         """``draw`` yields random numbers in [0, 1)."""
@@ -49,6 +49,8 @@ class Failover:
         self._at = 0
         self._failures = 0
         self._whys: dict[Address, str] = {}
+        self.wait_ms_max = BACKOFF_CAP_MS
+        """No wait is longer: lower it for a lease that would be over by then."""
 
     @property
     def has_choice(self) -> bool:
@@ -83,7 +85,7 @@ class Failover:
         rounds, within = divmod(self._failures, len(self._order))
         if rounds == 0 or within:
             return Attempt(self._order[self._at], 0)
-        bound_ms = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(rounds - 1, 16))
+        bound_ms = min(self.wait_ms_max, BACKOFF_BASE_MS << min(rounds - 1, 16))
         return Attempt(self._order[self._at], int(self._draw() * bound_ms))
 
     def failed(self, address: Address, why: str) -> None:

@@ -135,6 +135,10 @@ class Link:
         if not self._leave.done():
             self._leave.set_result(None)
 
+    def hurry(self, within_ms: int) -> None:
+        """Never wait longer than that before the next attempt, once a connection is lost."""
+        self._failover.wait_ms_max = min(self._failover.wait_ms_max, within_ms)
+
     async def close(self) -> None:
         """End the connection, after what has been said, and make no other."""
         self._is_closed = True

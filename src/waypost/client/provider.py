@@ -32,6 +32,8 @@ from waypost.model import Health, Instance, Revision, check_instance, check_why
 log = logging.getLogger("waypost")
 
 GOODBYE_S: Final = 1.0
+ATTEMPTS_PER_LEASE: Final = 3
+"""A registry that comes back grants a full lease: who looks for it less often than that is late."""
 WHY_DRAINING: Final = "drain asked for"
 
 
@@ -184,6 +186,7 @@ class Registrar:
         before = self._lease_ms
         if before is not None:
             ttl_ms, grace_ms = min(before[0], ttl_ms), min(before[1], grace_ms)
+        self.link.hurry(ttl_ms // ATTEMPTS_PER_LEASE)
         if (ttl_ms, grace_ms) != before:
             self._lease_ms = ttl_ms, grace_ms
             self._is_attached = False
