@@ -63,10 +63,10 @@ class Roles(ABC):
         is_new = site.journal.promised.round == 0
         wait = int(draw() * election)
         self._election_at: Ns = now + (wait if is_new else election + wait)
-        if may_lead_first and site.journal.promised == Ballot(epoch.number, 1, me):
-            assert site.log.last == epoch.first - 1, "an epoch's first leader begins with its log"
-            if not self._is_damaged:
-                self._lead_first()
+        is_first = site.journal.promised == Ballot(epoch.number, 1, me)
+        # With entries of this epoch in its log (of a snapshot), others have led it already.
+        if may_lead_first and is_first and site.log.last < epoch.first and not self._is_damaged:
+            self._lead_first()
 
     # What Raft and Multi-Paxos do differently
 
