@@ -20,7 +20,7 @@ from waypost.commands import Command, Outcome, Register, encode_part
 from waypost.errors import WaypostError
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig, open_node
-from waypost.node.engine import MemberEngine
+from waypost.node.member_engine import MemberEngine
 from waypost.node.node import Node
 from waypost.standalone import new_event_loop
 

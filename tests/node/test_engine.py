@@ -9,7 +9,7 @@ import pytest
 from waypost.errors import ReadOnly, TimedOut, WaypostError
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig, open_node
-from waypost.node.engine import MemberEngine
+from waypost.node.member_engine import MemberEngine
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.storage.simdisk import SimDisk

@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.processes.namespaces import PORT, Network
 from waypost import wire
 from waypost.client.connection import error_of
 from waypost.commands import Register
@@ -23,16 +25,20 @@ from waypost.transport.frames import Frame, FrameReader, encode_frame
 class NodeProcess:
     """``waypost serve`` as a member of a cluster."""
 
-    def __init__(self, name: str, directory: Path, address: str, *options: str) -> None:
+    def __init__(
+        self, name: str, directory: Path, address: str, *options: str, at: Sequence[str] = ()
+    ) -> None:
+        """``at`` goes before the command: where it runs."""
         self.name = name
         self.directory = directory
         self.address = address
+        self._at = at
         self._options = options
         self.process: subprocess.Popen[str] | None = None
 
     def begin(self) -> None:
         """Start it; ``wait_ready`` returns when its doors are open."""
-        command = [sys.executable, "-m", "waypost", "serve", "--name", self.name]
+        command = [*self._at, sys.executable, "-m", "waypost", "serve", "--name", self.name]
         command += ["--data-dir", str(self.directory), "--http-port", "0", "-q"]
         command += ["--port", self.address.rsplit(":", 1)[1], *self._options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -74,16 +80,24 @@ class NodeProcess:
 class ClusterProcesses:
     """Three nodes, and those that join them."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(
+        self, directory: Path, *options: str, network: Network | None = None
+    ) -> None:
         self._directory = directory
-        addresses = {
-            name: f"127.0.0.1:{port}" for name, port in zip("abc", free_ports(3), strict=True)
-        }
+        if network is None:
+            addresses = {
+                name: f"127.0.0.1:{port}" for name, port in zip("abc", free_ports(3), strict=True)
+            }
+        else:
+            addresses = {name: f"{host}:{PORT}" for name, host in network.hosts.items()}
         line = ",".join(f"{name}={address}" for name, address in addresses.items())
-        self.nodes = {
-            name: NodeProcess(name, directory / name, address, "--cluster", line, *options)
-            for name, address in addresses.items()
-        }
+        self.nodes: dict[str, NodeProcess] = {}
+        for name, address in addresses.items():
+            more, at = [*options, "--cluster", line], list[str]()
+            if network is not None:
+                more += ["--host", address.rsplit(":", 1)[0], "--insecure"]
+                at = network.at(name)
+            self.nodes[name] = NodeProcess(name, directory / name, address, *more, at=at)
 
     def start(self) -> "ClusterProcesses":
         for node in self.nodes.values():

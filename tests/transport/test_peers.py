@@ -9,8 +9,9 @@ import msgspec
 from waypost import wire
 from waypost.transport import peer_frames
 from waypost.transport.frames import FrameReader, encode_frame
+from waypost.transport.link import UNSENT_BYTES_MAX
 from waypost.transport.peer_frames import MEMBER, PEER_HELLO, PEER_VERSION, PeerHello
-from waypost.transport.peers import UNSENT_BYTES_MAX, Peers
+from waypost.transport.peers import Peers
 
 
 class Side:

@@ -25,7 +25,6 @@ from waypost.consensus.settings import LAN, Settings
 from waypost.consensus.solo import SoloCore
 from waypost.errors import Invalid
 from waypost.node.cluster import Cluster
-from waypost.node.engine import MemberEngine, MemberTime, Storage
 from waypost.node.etcd.settings import EtcdSettings
 from waypost.node.genesis import Belonging, Machine, belong
 from waypost.node.identity import (
@@ -36,7 +35,10 @@ from waypost.node.identity import (
     read_identity,
     write_identity,
 )
+from waypost.node.member_engine import MemberEngine
+from waypost.node.member_time import MemberTime
 from waypost.node.node import Node
+from waypost.node.own_snapshots import Storage
 from waypost.replica.member import Member
 from waypost.storage.disk import Disk, RealDisk
 from waypost.storage.snapshots import SnapshotStore

@@ -1,5 +1,6 @@
-"""Questions between nodes that have one answer: a renewal for the owner of a session, a change of
-members for the leader.
+"""Questions between nodes that have one answer.
+
+A renewal is for the owner of the session, a change of members is for the leader.
 
 Always true: every call is answered, by the other node or by ``Unavailable`` when it is out of
 reach or takes too long; what a node answers for others at the same time is bounded.

@@ -13,8 +13,8 @@ import msgspec
 from waypost.consensus.epoch import encode_epoch
 from waypost.errors import ProtocolViolation, Unavailable, UnknownSession
 from waypost.node.calls import RENEW, Calls
-from waypost.node.engine import MemberEngine
 from waypost.node.forwarding import take_forward
+from waypost.node.member_engine import MemberEngine
 from waypost.node.membership import Membership
 from waypost.node.node import Node
 from waypost.node.streaming import Sending, Taking
@@ -72,10 +72,8 @@ class Cluster:
         self._taking.is_allowed = lambda: not engine.is_taking_snapshot
         self._joining: asyncio.Task[None] | None = None
         self.calls.serve(RENEW, self._renewed)
-        node.forwarding.send = self.peers.send
+        node.writes.forwarding.send = self.peers.send
         node.others = self
-        node.heard_ns = self._heard_ns
-        node.is_cut_off = self._is_cut_off
         engine.attach(self)
 
     def join(self) -> None:
@@ -140,14 +138,15 @@ class Cluster:
 
     # For the node
 
-    def _heard_ns(self, name: str) -> int:
+    def heard_ns(self, name: str) -> int:
+        """When a node was last heard, by its name."""
         peers = self.peers
         epoch = self._engine.member_status.epoch
         nids = [nid for nid, peer in epoch.members.items() if peer.name == name]
         nids += [hello.nid for hello in peers.present if hello.name == name]
         return max((peers.heard_ns(nid) for nid in nids), default=0)
 
-    def _is_cut_off(self) -> bool:
+    def is_cut_off(self) -> bool:
         """Whether less than a majority is heard: the others may be better off."""
         members = self._engine.member_status.epoch.members
         now = self._clock()
@@ -214,9 +213,9 @@ class Cluster:
                 leads=self._engine.can_append,
             )
         elif kind == FORWARDED:
-            node.forwarding.forwarded(peer_frames.decode_forwarded(body), node.revision)
+            node.writes.forwarding.forwarded(peer_frames.decode_forwarded(body), node.revision)
         elif kind == FORWARD_FAILED:
-            node.forwarding.forward_failed(peer_frames.decode_forward_failed(body))
+            node.writes.forwarding.forward_failed(peer_frames.decode_forward_failed(body))
         elif CALL <= kind <= CALL_FAULT:
             self.calls.take(src, kind, body)
         elif kind in (STREAM_WANT, STREAM_DONE):
@@ -234,10 +233,9 @@ class Cluster:
         """What it had dialled has ended."""
         self.calls.lost(src)
         self._sending.lost(src)
-        self._engine.peer_lost(src)
 
     def peer_out_of_reach(self, src: int) -> None:
         """What was said to it last may be lost."""
         self.calls.lost(src)
         if src == self._engine.leader_nid:
-            self._node.forwarding.leader_lost()
+            self._node.writes.forwarding.leader_lost()

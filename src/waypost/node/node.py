@@ -14,7 +14,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from waypost import __version__
 from waypost.catalog.sessions import Session
@@ -24,70 +24,30 @@ from waypost.commands import (
     Attach,
     Command,
     Detach,
-    Expire,
-    Origin,
-    Outcome,
-    Suspect,
-    Sweep,
     encode_part,
 )
 from waypost.consensus.core import FOREVER
 from waypost.errors import ReadOnly, TooStale, Unavailable, WaypostError
 from waypost.model import Revision, Source
-from waypost.node.absences import Absences, Owners
 from waypost.node.admission import Admission, Kind
 from waypost.node.answers import Answers
 from waypost.node.engine import Engine
-from waypost.node.forwarding import Foreign, Forwarding
-from waypost.node.sessions import Connection, Held, Sessions
+from waypost.node.liveness import Liveness
+from waypost.node.others import OtherNodes
+from waypost.node.rounds import Rounds
+from waypost.node.sessions import Connection, Held
 from waypost.node.watches import Watches
-from waypost.replica.cluster_time import ClusterTime
-from waypost.replica.replica import Owner, Proposal, Replica
-from waypost.wire import ClusterAsk, ClusterState, NodeStatus, encode
+from waypost.node.writes import Writes
+from waypost.replica.replica import Owner, Replica
+from waypost.wire import NodeStatus, encode
 
 log = logging.getLogger("waypost.node")
 
 TICK_S: Final = 0.05
 STALL_S: Final = 0.5
 """A tick that comes later than this was stalled: nobody was heard meanwhile."""
-BARRIER_TIMEOUT_S: Final = 5.0
-BARRIER_AGAIN_S: Final = 0.02
-SWEEP_NS: Final = 1_000_000_000
-SETTLE_NS: Final = 1_000_000_000
-"""How often it is checked that exactly the sessions are watched over that are this node's."""
-LEADERLESS_NS: Final = 2_000_000_000
-"""A node that is cut off for longer tells its clients to move."""
-OFFER_AGAIN_S: Final = 0.005
 AGE_UNKNOWN_MS: Final = 2**53 - 1
 BOOKMARK_NS: Final = 10_000_000_000
-
-
-class OtherNodes(Protocol):
-    """The other nodes of the cluster, and those who want to belong to it."""
-
-    def accept(self, transport: asyncio.Transport, body: bytes) -> None:
-        """Take over a connection that began with ``PEER_HELLO``."""
-        ...
-
-    def genesis(self, body: bytes) -> bytes:
-        """Answer a machine that has no cluster."""
-        ...
-
-    async def ask(self, ask: ClusterAsk) -> ClusterState:
-        """Answer what a client asks about the members, or do it."""
-        ...
-
-    async def call_owner(self, name: str, session: str) -> None:
-        """Have the node that owns a session hear that it is alive."""
-        ...
-
-    async def hand_over(self) -> None:
-        """If this node leads, let another one lead."""
-        ...
-
-    async def close(self) -> None:
-        """Leave them alone."""
-        ...
 
 
 class Node:
@@ -110,41 +70,29 @@ class Node:
         self.replica = Replica(catalog)
         self.answers = Answers(catalog)
         self.watches = Watches(catalog)
-        self.sessions = Sessions(self._propose)
-        self.forwarding = Forwarding(_to_nobody, clock)
-        self.heard_ns: Callable[[str], int] = lambda _: 0
-        """When a node was last heard, by its name."""
-        self.is_cut_off: Callable[[], bool] = lambda: False
-        """Whether other nodes can be expected to do better than this one, which knows no leader."""
+        self.writes = Writes(self.replica, clock, wall_ms)
+        self.offer = self.writes.offer
+        """Take a write on; see ``Writes.offer``."""
+        self._rounds = Rounds(self._ask_round)
+        self.barrier = self._rounds.barrier
+        """Wait until everything committed before the call has been applied here."""
         self.on_move: Callable[[], None] = lambda: None
         """Tells the clients of this node to move to another one."""
         self.others: OtherNodes | None = None
         """The other nodes; None for one that nobody can join."""
-        owners = Owners(self._owner_names, self.sessions_of, self._last_heard)
-        self._absences = Absences(name, owners, self._propose)
+        self._liveness = Liveness(self)
+        self.sessions = self._liveness.sessions
         self.connections = 0
         self.native_addresses: tuple[str, ...] = ()
         """Of all members of the cluster, where clients reach them; empty for a cluster of one."""
         self._data_dir = data_dir
-        self._wall_ms = wall_ms
         self.admission = Admission()
         self._engine: Engine | None = None
-        self._time: ClusterTime | None = None
-        self._is_flush_due = False
-        self._leads = False
-        self._leader_nid = 0
-        self._led_ns = clock()
         self._is_stopping = False
         self._failure: WaypostError | None = None
-        self._barriers: dict[int, asyncio.Future[None]] = {}
-        self._last_barrier = 0
-        self._reading: asyncio.Future[None] | None = None
-        self._reading_next: asyncio.Future[None] | None = None
         self._head: tuple[Revision, int, bytes] = (-1, 0, b"")
         self._started_ns = clock()
         self._ticked_s = 0.0
-        self._swept_ns = 0
-        self._settled_ns = 0
         self._bookmarked_ns = self._started_ns
         self._timer: asyncio.TimerHandle | None = None
         self.commands_applied = 0
@@ -157,7 +105,7 @@ class Node:
         """Live: own the sessions that were owned before, with a full lease each."""
         self._engine = engine
         self.changed()
-        self._settle_sessions(self.clock())
+        self._liveness.settle(self.clock())
         self._ticked_s = self._loop.time()
         self._timer = self._loop.call_later(TICK_S, self._on_timer)
 
@@ -166,25 +114,10 @@ class Node:
         engine = self._engine
         if engine is None:
             return
-        now = self.clock()
-        led, self._leads = self._leads, engine.can_append
-        leader = engine.leader_nid
         self.native_addresses = engine.status.addresses
-        if self._leads and not led:
-            self._absences.begin(now)
-            self._time = None
-        if led and not self._leads and self.replica.has_open_batch:
-            self.forwarding.take_back(self.replica.take_open())
-        if leader != self._leader_nid:
-            self._leader_nid = leader
-            self.forwarding.leader_lost(but=leader)
-        if leader or self._leads:
-            self._led_ns = now
-        if self._leads and self.forwarding.has_waiting:
-            waiting = self.forwarding.take_all()
-            for item in waiting.items():
-                self.replica.offer(*item)
-        self._flush_soon()
+        is_new_leader = self.writes.changed(engine)
+        if self.writes.leads or self.writes.leader_nid:
+            self._liveness.led(self.clock(), is_new_leader=is_new_leader)
 
     async def hand_over(self) -> None:
         """Before a planned stop: let another one lead, so that nobody waits for an election."""
@@ -198,17 +131,13 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
         if self._engine is not None:
-            if self.replica.has_open_batch:
-                self._flush()
+            self.writes.flush()
             if self.others is not None:
                 await self.others.close()
             await self._engine.stop()
         going = Unavailable("the node is stopping: ask another, or wait for it")
-        self.replica.refuse_all(going)
-        self.forwarding.refuse_all(going)
-        for future in self._barriers.values():
-            if not future.done():
-                future.set_exception(Unavailable("the node is stopping: ask another"))
+        self.writes.refuse_all(going)
+        self._rounds.refuse_all(going)
 
     # The path of a write
 
@@ -221,61 +150,7 @@ class Node:
                 "the node's disk failed, and it takes no more writes: restart it, and what it had "
                 "acknowledged will be there"
             )
-        replica, forwarding = self.replica, self.forwarding
-        commands = replica.waiting_commands + forwarding.waiting_commands
-        self.admission.admit(kind, commands, replica.waiting_bytes + forwarding.waiting_bytes)
-
-    def offer(
-        self,
-        part: bytes,
-        commands: list[Command],
-        owner: Owner,
-        ticket: int,
-        origin: Origin | None = None,
-    ) -> None:
-        """Take a write on; ``owner`` hears of it.  ``part`` decodes to ``commands``.
-
-        With an origin it has its effect once, however often it is offered, here and elsewhere.
-        """
-        if self._failure is not None:
-            owner.failed(ticket, self._failure)
-            return
-        if self._leads:
-            self.replica.offer(part, commands, owner, ticket, origin)
-        else:
-            self.forwarding.offer(part, commands, owner, ticket, origin)
-        if not self._is_flush_due:
-            self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        engine = self._engine
-        if self._is_flush_due or engine is None:
-            return
-        if self._leads:
-            is_due = self.replica.has_open_batch and not engine.is_busy
-        else:
-            is_due = self.forwarding.has_open
-        if is_due:
-            self._is_flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._is_flush_due = False
-        engine = self._engine
-        if engine is None:
-            return
-        if not self._leads:
-            self.forwarding.flush(self._leader_nid)
-        elif self.replica.has_open_batch and not engine.is_busy:
-            token, payload = self.replica.seal(self._stamp(self.clock()))
-            engine.append(payload, token)
-
-    def _stamp(self, now_ns: int) -> int:
-        """Cluster time, which goes on from the highest stamp that was applied here."""
-        applied_ms = self.catalog.now_ms
-        if self._time is None or applied_ms > self._time.stamp(now_ns):
-            self._time = ClusterTime(applied_ms or self._wall_ms(), now_ns)
-        return self._time.stamp(now_ns)
+        self.admission.admit(kind, *self.writes.waiting)
 
     def committed(self, index: int, payload: bytes | memoryview, token: int) -> None:
         """An entry of the log: apply it, answer who waits, and tell who watches."""
@@ -286,43 +161,28 @@ class Node:
             self.watches.publish(index, applied.changed)
 
     def refused(self, token: int, error: WaypostError, *, is_certain: bool = False) -> None:
-        """What was appended under ``token`` did not happen, or (not certain) may have."""
+        """What was appended or asked for under ``token`` did not happen, or may have."""
         if token < 0:
-            barrier = self._barriers.pop(-token, None)
-            if barrier is not None and not barrier.done():
-                barrier.set_exception(error)
-        elif is_certain and isinstance(error, Unavailable) and type(error) is Unavailable:
-            self._offer_again(self.replica.take_back(token))
+            self._rounds.refused(token, error)
         else:
-            self.replica.refused(token, error)
+            self.writes.refused(token, error, is_certain=is_certain)
 
-    def _offer_again(self, proposal: Proposal) -> None:
-        """Nobody has made these changes: they go to whoever leads now."""
-        own = Proposal()
-        for item in proposal.items():
-            if isinstance(item[2], Foreign):
-                item[2].failed(item[3], Unavailable("this node leads no more"))
-            else:
-                own.add(item)
-        if own.parts:
-            self.forwarding.take_back(own)
-            self._loop.call_later(OFFER_AGAIN_S, self.changed)
+    def caught_up(self, token: int) -> None:
+        """The round of reads under ``token`` is passed."""
+        self._rounds.caught_up(token)
+
+    def _ask_round(self, token: int) -> None:
+        self.engine.barrier(token)
 
     def ended(self, error: WaypostError) -> None:
         """The log failed for good: everyone who waits is told, and no more is taken on."""
         self._failure = error
-        self.replica.refuse_all(error)
-        self.forwarding.refuse_all(error)
-        barriers, self._barriers = self._barriers, {}
-        for barrier in barriers.values():
-            if not barrier.done():
-                barrier.set_exception(error)
+        self.writes.refuse_all(error)
+        self._rounds.refuse_all(error)
 
     def settled(self) -> None:
         """The engine can take the next batch."""
-        self.forwarding.applied(self.catalog.revision)
-        if not self._is_flush_due:
-            self._flush_soon()
+        self.writes.settled()
 
     def dump(self) -> tuple[int, Iterator[bytes]]:
         """The state now, for a snapshot."""
@@ -338,7 +198,7 @@ class Node:
         self.replica.catalog = catalog
         self.answers.replace(catalog)
         self.watches.replace(catalog)
-        self._settle_sessions(self.clock())
+        self._liveness.settle(self.clock())
         self.settled()
 
     # Freshness
@@ -361,7 +221,7 @@ class Node:
     @property
     def source(self) -> Source:
         """Where answers come from."""
-        return "leader" if self._leads else "follower"
+        return "leader" if self.writes.leads else "follower"
 
     def resolved_head(self) -> bytes:
         """The first fields of an encoded ``Resolved``: what differs from answer to answer."""
@@ -385,60 +245,6 @@ class Node:
                 f"this node is at revision {self.catalog.revision}, and {min_revision} has been "
                 "seen elsewhere: ask again in a moment, or another node"
             )
-
-    async def barrier(self) -> None:
-        """Wait until everything committed before this call has been applied here.
-
-        Whoever asks while one round is under way shares the next one.
-        """
-        try:
-            async with asyncio.timeout(BARRIER_TIMEOUT_S):
-                while True:
-                    try:
-                        await self._round()
-                    except Unavailable as error:
-                        if self._is_stopping or self._failure is not None:
-                            raise
-                        log.debug("a read is tried again: %s", error)
-                    else:
-                        return
-                    await asyncio.sleep(BARRIER_AGAIN_S)
-        except TimeoutError:
-            raise Unavailable(
-                f"no majority confirmed the read within {BARRIER_TIMEOUT_S:g} s: ask again, or "
-                "without 'linearizable' for what this node knows"
-            ) from None
-
-    async def _round(self) -> None:
-        current = self._reading
-        if current is None:
-            await asyncio.shield(self._begin_round())
-            return
-        if self._reading_next is None:
-            self._reading_next = self._loop.create_future()
-        await asyncio.shield(self._reading_next)
-
-    def _begin_round(self) -> "asyncio.Future[None]":
-        future, self._reading_next = self._reading_next, None
-        self._reading = future = future or self._loop.create_future()
-        future.add_done_callback(self._round_ended)
-        self._last_barrier += 1
-        self._barriers[self._last_barrier] = future
-        self.engine.barrier(-self._last_barrier)
-        return future
-
-    def _round_ended(self, future: "asyncio.Future[None]") -> None:
-        if not future.cancelled():
-            future.exception()  # whoever asked may have gone
-        self._reading = None
-        if self._reading_next is not None:
-            self._begin_round()
-
-    def caught_up(self, token: int) -> None:
-        """The barrier under ``token`` is passed."""
-        future = self._barriers.pop(-token, None)
-        if future is not None and not future.done():
-            future.set_result(None)
 
     # Liveness
 
@@ -472,45 +278,11 @@ class Node:
         """The sessions that a node owns."""
         return list(self.catalog.sessions_of(name))
 
-    def _owner_names(self) -> list[str]:
-        return self.catalog.sessions.nodes
-
-    def _last_heard(self, name: str) -> int:
-        return self.heard_ns(name)
-
-    def _settle_sessions(self, now_ns: int) -> None:
-        """Watch over exactly the sessions that are attached here, each with a full lease if new."""
-        self._settled_ns = now_ns
-        own = {session.id: session for session in self.sessions_of(self.name)}
-        for held in list(self.sessions):
-            session = own.get(held.id)
-            if session is None and self.catalog.revision >= held.attachment:
-                self.sessions.moved(held.id)
-        for session in own.values():
-            held_here = self.sessions.find(session.id)
-            if held_here is None or held_here.attachment < session.attachment:
-                self.own_session(
-                    session.id, session.attachment, session.ttl_ms, session.grace_ms, None
-                )
-
     def tick(self) -> None:
         """Do what is due by the clock."""
         now = self.clock()
-        self.sessions.tick(now)
-        self.forwarding.tick(now, 0 if self._leads else self._leader_nid)
-        if now - self._settled_ns >= SETTLE_NS:
-            self._settled_ns = now
-            if self.catalog.sessions.count_of(self.name) != len(self.sessions):
-                self._settle_sessions(now)
-        if self._leads and self._leader_nid:
-            self._absences.tick(now)
-        elif self._leader_nid == 0 and now - self._led_ns >= LEADERLESS_NS and self.is_cut_off():
-            self._led_ns = now
-            log.warning("no leader can be reached from here: the clients are told to move")
-            self.on_move()
-        if self._leads and self.catalog.orphans and now - self._swept_ns >= SWEEP_NS:
-            self._swept_ns = now
-            self._propose(Sweep())
+        self._liveness.tick(now)
+        self.writes.tick(now)
         if now - self._bookmarked_ns >= BOOKMARK_NS:
             self._bookmarked_ns = now
             self.watches.bookmark()
@@ -527,15 +299,11 @@ class Node:
         if late_s > STALL_S:
             self.stalls += 1
             log.warning("stalled for %.1f s; every lease is extended by that", late_s)
-            self.sessions.stalled(int(late_s * 1e9), self.clock())
-            self._absences.stalled(int(late_s * 1e9))
+            self._liveness.stalled(int(late_s * 1e9), self.clock())
         self._ticked_s = now_s
         self.tick()
         if not self._is_stopping:
             self._timer = self._loop.call_later(TICK_S, self._on_timer)
-
-    def _propose(self, command: Command) -> None:
-        self._offer_command(command, _OfItsOwn(self, command), 0)
 
     def _offer_command(self, command: Command, owner: Owner, ticket: int) -> None:
         self.offer(encode_part([command]), [command], owner, ticket)
@@ -596,30 +364,6 @@ class Node:
         if self._engine is None:
             raise ReadOnly("the node is starting: try again in a moment")
         return self._engine
-
-
-class _OfItsOwn:
-    """The owner of a command that the node proposed itself."""
-
-    __slots__ = ("_command", "_node")
-
-    def __init__(self, node: Node, command: Command) -> None:
-        self._node = node
-        self._command = command
-
-    def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:  # noqa: ARG002
-        if isinstance(self._command, Expire):
-            self._node.sessions.expired(self._command.session, self._command.attachment)
-
-    def failed(self, ticket: int, error: WaypostError) -> None:  # noqa: ARG002
-        if isinstance(self._command, Expire | Suspect):
-            self._node.sessions.reconsider(self._command.session, self._node.clock())
-        with contextlib.suppress(Exception):
-            log.warning("%s was not committed: %s", type(self._command).__name__, error)
-
-
-def _to_nobody(nid: int, kind: int, body: bytes) -> bool:  # noqa: ARG001
-    return False
 
 
 def _shown_age(age_ms: int) -> str:

@@ -11,9 +11,10 @@ al., DSN 2018).
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
+from waypost.catalog.sessions import Session
 from waypost.commands import Command, Expire, Suspect
 
 PINGS_PER_LEASE: Final = 3
@@ -119,6 +120,24 @@ class Sessions:
     def ended(self, session: str) -> None:
         """It is gone, or belongs to another node now."""
         self._held.pop(session, None)
+
+    def settle(self, attached: Iterable[Session], revision: int, now_ns: int) -> None:
+        """Own exactly those that are attached here as of ``revision``; who is new has its lease."""
+        own = {session.id: session for session in attached}
+        for held in list(self._held.values()):
+            if held.id not in own and revision >= held.attachment:
+                self.moved(held.id)
+        for session in own.values():
+            known = self._held.get(session.id)
+            if known is None or known.attachment < session.attachment:
+                self.attached(
+                    session.id,
+                    session.attachment,
+                    ttl_ms=session.ttl_ms,
+                    grace_ms=session.grace_ms,
+                    connection=None,
+                    now_ns=now_ns,
+                )
 
     def moved(self, session: str) -> None:
         """It belongs to another node now, or to nobody: whoever held it here is told."""

@@ -228,7 +228,6 @@ async def open_etcd_node(
         )
         catalog = load(found.chunks)
         node = Node(name, cluster, catalog, clock=clock)
-        node.heard_ns = lambda _: clock()  # who of the others is lost, the engine finds out
         engine = EtcdEngine(node, epoch.number, on_fatal=on_fatal)
         ordered = EtcdLog(client, keys, name, found, engine, clock)
         for entry in found.entries:

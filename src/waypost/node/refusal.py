@@ -1,0 +1,20 @@
+"""Why the log did not take something, in words for whoever asked."""
+
+from waypost.errors import ReadOnly, TimedOut, Unavailable, WaypostError
+
+
+def refusal(failure: BaseException | None, *, is_writable: bool, is_in_doubt: bool) -> WaypostError:
+    """The error for a change, or a read, that the log gave back."""
+    if failure is not None:
+        return TimedOut(
+            f"the node's disk failed ({failure}); the change may or may not survive: "
+            "ask again after the restart"
+        )
+    if is_in_doubt:
+        return TimedOut("the change may still be applied: ask for the state before retrying")
+    if not is_writable:
+        return ReadOnly(
+            "the node's disk is full: reads go on, writes wait for space; free some on the "
+            "file system of its data directory"
+        )
+    return Unavailable("the log takes no more right now: retry in a moment")
