@@ -20,7 +20,8 @@ from waypost.consensus import Ballot, Hard, Snap, Write
 from waypost.consensus.epoch import Epoch
 from waypost.errors import CorruptData
 from waypost.storage.disk import RealDisk
-from waypost.storage.records import BODY_START, VERSION, head_version
+from waypost.storage.heads import VERSION, head_version
+from waypost.storage.records import BODY_START
 from waypost.storage.simdisk import SimDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal

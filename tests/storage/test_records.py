@@ -9,7 +9,6 @@ from waypost.consensus import KIND_BATCH, KIND_SEAL, Ballot, Entry, Hard, Snap
 from waypost.consensus.entry import NO_BALLOT, encode, pack
 from waypost.storage.records import (
     BATCH_HEADER_BYTES,
-    BODY_START,
     FILLER,
     KIND_HARD,
     KIND_HOLE,
@@ -18,19 +17,15 @@ from waypost.storage.records import (
     Gap,
     Hole,
     Record,
-    SegmentHead,
     Truncate,
     batch_at,
     body_at,
-    decode_head,
     encode_batch_header,
     encode_hard,
-    encode_head,
     encode_hole,
     encode_snapmark,
     encode_truncate,
     frames_crc,
-    head_version,
     next_batch,
     sector_is_missing,
 )
@@ -40,23 +35,8 @@ U64 = st.integers(0, 2**64 - 1)
 BALLOTS = st.builds(Ballot, U64, U64, U32)
 HARDS = st.builds(Hard, BALLOTS, BALLOTS, U64, st.booleans())
 SNAPS = st.builds(Snap, U64, BALLOTS, st.sampled_from([KIND_BATCH, KIND_SEAL]), U32)
-HEADS = st.builds(SegmentHead, U64, U32, U64, U64, U64, U32, HARDS, SNAPS, U64, U64, U64)
 ENTRIES = st.builds(
     encode, U64, BALLOTS, st.sampled_from([KIND_BATCH, KIND_SEAL]), st.binary(max_size=99), U32
-)
-
-HEAD = SegmentHead(
-    cluster=1,
-    node=2,
-    number=3,
-    segment=4,
-    first=5,
-    chain=6,
-    hard=Hard(Ballot(1, 2, 3), Ballot(1, 1, 3), 4, True),
-    snap=Snap(3, Ballot(1, 1, 1), KIND_SEAL, 77),
-    previous=8,
-    previous_end=9,
-    durable_end=10,
 )
 
 
@@ -75,39 +55,6 @@ def framed(record: Record) -> bytes:
 
 
 RECORDS = st.one_of(ENTRIES, HARDS, SNAPS, st.builds(Truncate, U64), st.builds(Hole, U64))
-
-
-@given(HEADS)
-def test_a_segment_head_is_read_back_from_either_copy(head: SegmentHead) -> None:
-    data = encode_head(head)
-
-    assert len(data) == BODY_START
-    assert decode_head(data) == head
-    assert decode_head(bytes(SECTOR) + data[SECTOR:]) == head
-    assert decode_head(data[:SECTOR] + bytes(SECTOR)) == head
-    assert decode_head(bytes(BODY_START)) is None
-
-
-@given(st.integers(0, SECTOR * 8 - 1))
-def test_no_flipped_bit_in_a_segment_head_is_believed(bit: int) -> None:
-    copy = bytearray(encode_head(HEAD)[:SECTOR])
-    copy[bit // 8] ^= 1 << bit % 8
-
-    assert decode_head(bytes(copy) * 2) is None
-    assert decode_head(bytes(copy) + encode_head(HEAD)[SECTOR:]) == HEAD
-
-
-def test_a_newer_format_is_named_and_not_read() -> None:
-    data = bytearray(encode_head(HEAD))
-    import zlib
-
-    for start in (0, SECTOR):
-        data[start + 8] = 3
-        crc = zlib.crc32(data[start : start + SECTOR - 4])
-        data[start + SECTOR - 4 : start + SECTOR] = crc.to_bytes(4, "little")
-
-    assert head_version(bytes(data)) == 3
-    assert decode_head(bytes(data)) is None
 
 
 @given(st.lists(RECORDS, max_size=8))
@@ -139,8 +86,6 @@ def test_damage_costs_the_frame_it_hits_and_no_other(
 
 @given(st.binary(max_size=700), st.integers(-8, 800), st.integers(0, 800))
 def test_no_bytes_make_a_parser_raise(data: bytes, start: int, end: int) -> None:
-    decode_head(data)
-    head_version(data)
     batch_at(data, start, 1)
     next_batch(data, max(0, start), 1)
     body_at(data, max(0, start), end)
@@ -171,7 +116,7 @@ def test_a_rotten_entry_is_given_with_its_index_and_marked() -> None:
 
 
 def test_rotten_promises_are_no_promises() -> None:
-    frame = bytearray(encode_hard(HEAD.hard))
+    frame = bytearray(encode_hard(Hard(Ballot(1, 2, 3), Ballot(1, 1, 3), 4, True)))
     frame[50] ^= 1
 
     (part,) = body_at(bytes(frame), 0, len(frame))
@@ -239,6 +184,6 @@ def test_only_the_sectors_asked_about_count() -> None:
 
 
 def test_values_of_the_layout_are_frozen() -> None:
-    for kind in (SegmentHead, Truncate, Hole, Frame, Gap):
+    for kind in (Truncate, Hole, Frame, Gap):
         assert msgspec.structs.fields(kind)
         assert kind.__struct_config__.frozen

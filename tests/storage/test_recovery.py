@@ -10,7 +10,13 @@ from tests.storage.scribe import Scribe, frames, opened, payload, segments
 from waypost.consensus import Boot, Write
 from waypost.consensus.entry import HEADER_BYTES
 from waypost.errors import CorruptData
-from waypost.storage.records import BODY_START, SECTOR, BatchHeader, batch_at, decode_head
+from waypost.storage.heads import decode_head
+from waypost.storage.records import (
+    BODY_START,
+    SECTOR,
+    BatchHeader,
+    batch_at,
+)
 from waypost.storage.recovery import chain_of
 from waypost.storage.simdisk import SimDisk
 

@@ -6,7 +6,8 @@ from tests.storage.scribe import Scribe, frames, opened, payload, segments
 from waypost.consensus import KIND_BATCH, Ballot, Boot, Hard, Snap, Write
 from waypost.consensus.entry import encode
 from waypost.errors import CorruptData
-from waypost.storage.records import BODY_START, SECTOR, batch_at, decode_head
+from waypost.storage.heads import decode_head
+from waypost.storage.records import BODY_START, SECTOR, batch_at
 from waypost.storage.simdisk import SimDisk
 from waypost.storage.wal import Wal
 

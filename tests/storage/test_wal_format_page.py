@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from waypost.consensus import Ballot, Hard, Snap
-from waypost.storage import records
+from waypost.storage import heads, records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wal-format.md").read_text()
 ROW = re.compile(r"^\| (\d+) \| (\d+) \| ([\w.]+) \|", re.MULTILINE)
@@ -24,8 +24,8 @@ def test_the_page_has_examples() -> None:
 
 
 def test_the_offsets_of_the_segment_head_are_those_of_the_code() -> None:
-    data = records.encode_head(
-        records.SegmentHead(
+    data = heads.encode_head(
+        heads.SegmentHead(
             cluster=0xC1,
             node=0xA2,
             number=0xB3,

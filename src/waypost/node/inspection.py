@@ -16,8 +16,9 @@ from waypost.consensus.core import NO_SNAP, Boot
 from waypost.consensus.entry import KIND_BATCH, Ballot, Index
 from waypost.consensus.epoch import Epoch
 from waypost.errors import CorruptData, Invalid, WaypostError
+from waypost.storage.heads import SegmentHead, decode_head
 from waypost.storage.looking import LookingDisk
-from waypost.storage.records import BODY_START, SegmentHead, decode_head
+from waypost.storage.records import BODY_START
 from waypost.storage.restart import find
 from waypost.storage.snapshots import Stranger, chunks_of, examine
 

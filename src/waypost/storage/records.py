@@ -1,8 +1,8 @@
-"""Byte layout of the write-ahead log: segment heads, batch headers, and a node's own frames.
+"""Byte layout of the write-ahead log: batch headers, and a node's own frames.
 
-A segment file is two copies of its head (512 bytes each), then batches.  A batch is a header of 56
-bytes, frames, and filler up to the next multiple of 512.  Every frame, a log entry or a note of
-this node, has the header told in ``waypost.consensus.entry``.
+A segment file is two copies of its head (512 bytes each, see ``heads``), then batches.  A batch is
+a header of 56 bytes, frames, and filler up to the next multiple of 512.  Every frame, a log entry
+or a note of this node, has the header told in ``waypost.consensus.entry``.
 
 Always true:
 
@@ -41,9 +41,6 @@ SECTOR = 512
 BODY_START = 2 * SECTOR
 """Where the first batch of a segment begins."""
 BATCH_HEADER_BYTES = 56
-VERSION = 2
-VERSIONS_READ = (1, VERSION)
-"""Version 1 knew no epochs; all else is as it was."""
 
 KIND_HARD = LOCAL_KINDS
 KIND_TRUNCATE = LOCAL_KINDS + 1
@@ -57,36 +54,10 @@ _SUSPECT = 1
 FILLER = memoryview(b"\xa5" * SECTOR)
 _FILLER_BYTES = bytes(FILLER)
 
-_HEAD = struct.Struct("<8sIQQQIQIQQIQQIQBQQQIBIQQQ")
-_HEAD_MAGIC = b"WAYPOST\n"
 _BATCH_MAGIC = 0x48425057  # "WPBH"
 _BATCH = struct.Struct("<IIQQIIQQII")
 _BATCH_TAIL = struct.Struct("<QQIIQQII")
 _ACCEPTED = struct.Struct("<QQII")
-
-
-class SegmentHead(msgspec.Struct, frozen=True, gc=False):
-    """What a segment says of itself, and of the log up to where it begins."""
-
-    cluster: int
-    node: int
-    number: int
-    """Of the segment; each new one has a higher number."""
-    segment: int
-    """Random, in every batch header: what another file left behind is not taken for ours."""
-    first: Index
-    """The index after the last entry before this segment."""
-    chain: int
-    """Header checksum of that last entry, 0 if unknown."""
-    hard: Hard
-    snap: Snap
-    """The newest snapshot that was marked before this segment."""
-    previous: int
-    """Number of the segment before; 0 if the log begins here."""
-    previous_end: int
-    """How much of that one was written and is durable."""
-    durable_end: int
-    """How much of this one was durable when it got its name."""
 
 
 class BatchHeader(msgspec.Struct, frozen=True, gc=False):
@@ -179,78 +150,6 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 def padded(offset: int) -> int:
     """Round up to a whole sector."""
     return -(-offset // SECTOR) * SECTOR
-
-
-def encode_head(head: SegmentHead) -> bytes:
-    """Both copies of a segment's head."""
-    hard, snap = head.hard, head.snap
-    data = _HEAD.pack(
-        _HEAD_MAGIC,
-        VERSION,
-        head.cluster,
-        head.number,
-        head.segment,
-        head.node,
-        head.first,
-        head.chain,
-        hard.promised.epoch,
-        hard.promised.round,
-        hard.promised.node,
-        hard.accepted.epoch,
-        hard.accepted.round,
-        hard.accepted.node,
-        hard.commit,
-        hard.suspect,
-        snap.index,
-        snap.ballot.epoch,
-        snap.ballot.round,
-        snap.ballot.node,
-        snap.kind,
-        snap.chain,
-        head.previous,
-        head.previous_end,
-        head.durable_end,
-    )
-    copy = data.ljust(SECTOR - 4, b"\0")
-    return (copy + zlib.crc32(copy).to_bytes(4, "little")) * 2
-
-
-def head_version(data: bytes) -> int | None:
-    """The format version of a segment, from the first head that is whole."""
-    for start in (0, SECTOR):
-        copy = data[start : start + SECTOR]
-        if (
-            len(copy) == SECTOR
-            and copy.startswith(_HEAD_MAGIC)
-            and zlib.crc32(copy[:-4]) == int.from_bytes(copy[-4:], "little")
-        ):
-            return int.from_bytes(copy[8:12], "little")
-    return None
-
-
-def decode_head(data: bytes) -> SegmentHead | None:
-    """Read a segment's head from its first 1024 bytes: either copy will do."""
-    if head_version(data) not in VERSIONS_READ:
-        return None
-    start = 0 if head_version(data[:SECTOR]) in VERSIONS_READ else SECTOR
-    fields = _HEAD.unpack_from(data, start)
-    _, _, cluster, number, segment, node, first, chain = fields[:8]
-    hard = Hard(Ballot(*fields[8:11]), Ballot(*fields[11:14]), fields[14], bool(fields[15]))
-    snap = Snap(fields[16], Ballot(*fields[17:20]), fields[20], fields[21])
-    previous, previous_end, durable_end = fields[22:]
-    return SegmentHead(
-        cluster,
-        node,
-        number,
-        segment,
-        first,
-        chain,
-        hard,
-        snap,
-        previous,
-        previous_end,
-        durable_end,
-    )
 
 
 def encode_batch_header(

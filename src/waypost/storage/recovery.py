@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from waypost.storage.heads import SegmentHead
 from waypost.storage.records import (
     BATCH_HEADER_BYTES,
     BODY_START,
@@ -32,7 +33,6 @@ from waypost.storage.records import (
     BatchHeader,
     Frame,
     Gap,
-    SegmentHead,
     batch_at,
     body_at,
     frames_crc,

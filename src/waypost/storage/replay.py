@@ -16,6 +16,7 @@ import msgspec
 from waypost.consensus.core import NO_BALLOT, NO_SNAP, Entry, Hard, Index, Snap
 from waypost.consensus.entry import HEADER_BYTES
 from waypost.consensus.epoch import Epoch
+from waypost.storage.heads import SegmentHead
 from waypost.storage.records import (
     KIND_EPOCH,
     KIND_LEFT,
@@ -24,7 +25,6 @@ from waypost.storage.records import (
     Gap,
     Hole,
     Left,
-    SegmentHead,
     Started,
     Truncate,
 )

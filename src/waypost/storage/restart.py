@@ -15,18 +15,14 @@ from waypost.consensus.core import NO_BALLOT, Boot, Hard, Index, Nid, Snap
 from waypost.consensus.epoch import Epoch
 from waypost.errors import CorruptData, Invalid
 from waypost.storage.disk import Disk, File
+from waypost.storage.heads import VERSION, VERSIONS_READ, SegmentHead, decode_head, head_version
 from waypost.storage.records import (
     BATCH_HEADER_BYTES,
     BODY_START,
-    VERSION,
-    VERSIONS_READ,
-    SegmentHead,
-    decode_head,
     encode_hole,
     encode_left,
     encode_started,
     encode_truncate,
-    head_version,
     padded,
 )
 from waypost.storage.recovery import Segment, chain_of, replay

@@ -19,14 +19,13 @@ import msgspec
 from waypost.consensus.core import Hard, Index, Nid, Snap
 from waypost.errors import ReadOnly, StorageFailed
 from waypost.storage.disk import Disk, File
+from waypost.storage.heads import SegmentHead, encode_head
 from waypost.storage.records import (
     BATCH_HEADER_BYTES,
     BODY_START,
     FILLER,
     SECTOR,
-    SegmentHead,
     encode_batch_header,
-    encode_head,
     frames_crc,
     padded,
 )
