@@ -9,9 +9,7 @@ an earlier process is thrown away.
 
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
 
-from waypost.catalog.snapshots import load
 from waypost.catalog.state import Catalog
 from waypost.consensus.core import FOREVER, Index, Nid, Ns, Snap, Write
 from waypost.consensus.epoch import Peer
@@ -19,6 +17,7 @@ from waypost.consensus.settings import Settings
 from waypost.errors import CorruptData
 from waypost.replica.member import MakeCore, MemberStatus
 from waypost.replica.peer_messages import PeerMessage, decode_message, encode_message
+from waypost.sim.around import Around
 from waypost.sim.clocks import Clock
 from waypost.sim.drive import MemoryDrive, WalDrive
 from waypost.sim.marks import Marks
@@ -26,6 +25,7 @@ from waypost.sim.messages import Letter, Parcel, Receipt, Reply, Request
 from waypost.sim.oracle import Oracle
 from waypost.sim.plan import MS, Setting
 from waypost.sim.process import Process
+from waypost.sim.snapshots import Snapshots
 
 CLUSTER = 0x5EED
 CALM_SYNC: Ns = 10 * MS
@@ -34,36 +34,6 @@ _DRIFT_SHARE = 20
 
 CoreMaker = Callable[[Nid, Settings, Callable[[], float], Callable[[], Ns]], MakeCore]
 """Of a node, its settings, its chance and its clock: what makes its cores."""
-
-
-class Around(Protocol):
-    """The world, as a machine sees it."""
-
-    now: Ns
-
-    def call(self, at: Ns, what: Callable[[Ns], None]) -> None:
-        """Do something later."""
-        ...
-
-    def post(self, source: int, target: Nid, parcel: object) -> None:
-        """Send to wherever a node lives."""
-        ...
-
-    def answer(self, machine: int, reply: Reply) -> None:
-        """Send to a client."""
-        ...
-
-    def retired(self, machine: "Machine") -> None:
-        """A node that was removed is not needed any more."""
-        ...
-
-    def told(self, machine: "Machine", status: MemberStatus) -> None:
-        """A node's role, leader or epoch changed."""
-        ...
-
-    def story(self, what: str) -> None:
-        """Something worth telling happened."""
-        ...
 
 
 class Machine:
@@ -104,6 +74,7 @@ class Machine:
         self._inbox: list[Letter | Parcel | Receipt | Request] = []
         self._life = 0  # of its processes
         self._under_way = 0  # writes that the disk works on
+        self._snapshots = Snapshots(self, around, marks, keeps_tail=setting.keeps_tail)
         self._timer: Ns = FOREVER
         self._wakes = False  # a look into the inbox is planned
 
@@ -233,7 +204,7 @@ class Machine:
             case Request():
                 process.request(local, parcel)
             case Parcel():
-                self._stage(now, parcel)
+                self._snapshots.stage(parcel)
             case Receipt(source, _, index):
                 process.at(local).snapshot_sent(local, source, index, ok=True)
 
@@ -361,72 +332,36 @@ class Machine:
         self.is_sync_to_fail = False
         self._sync_max = min(self._sync_max, CALM_SYNC)
 
+    def later(self, at: Ns, what: Callable[[Ns, Process], None]) -> None:
+        """Do something with the process that runs now, once it is awake; not with a later one."""
+        life = self._life
+
+        def do(now: Ns) -> None:
+            assert self.process is not None
+            what(now, self.process)
+            self.settle()
+
+        self._around.call(at, lambda now: self._when_awake(now, life, do))
+
+    def written_at(self, *, syncs: int) -> Ns:
+        """When the disk has done something beside the log that takes it so many syncs."""
+        return max(self._around.now + syncs * self._sync_max, self.stalled_until)
+
     # Snapshots
 
     def load(self, index: Index) -> Catalog:
         """Read a snapshot back."""
-        if index == 0:
-            return Catalog()
-        return load([self.drive.snapshots[index][1]])
+        return self._snapshots.load(index)
 
     def take_snapshot(self, snap: Snap, data: bytes) -> None:
         """Write one beside the log."""
-        life = self._life
-        self._marks.hit("snapshot taken")
-
-        def keep(at: Ns) -> None:
-            process = self.process
-            assert process is not None
-            older = [each for each in self.drive.snapshots if each < snap.index]
-            keeps = older and self._setting.keeps_tail
-            cut = self.drive.snapshots[max(older)][0] if keeps else snap
-            self.drive.keep_snapshot(snap, data)
-            process.snapshot_kept(self.clock.read(at), cut)
-            self.settle()
-
-        at = max(self._around.now + 2 * self._sync_max, self.stalled_until)
-        self._around.call(at, lambda at: self._when_awake(at, life, keep))
+        self._snapshots.take(snap, data)
 
     def send_snapshot(self, target: Nid, index: Index) -> None:
         """Send the newest one, which stands for at least ``index``."""
-        newest = self.drive.newest_snapshot()
-        process = self.process
-        assert process is not None
-        assert newest is not None, f"a snapshot at {index} is asked for, and there is none"
-        snap, data = newest
-        assert snap.index >= index, (
-            f"a snapshot at {index} is asked for, the newest is {snap.index}"
-        )
-        self._marks.hit("snapshot sent")
-        parcel = Parcel(self.nid, target, snap, data, process.member.status.epoch)
-        self._around.post(self.number, target, parcel)
-        life = self._life
+        self._snapshots.send(target, index)
 
-        def give_up(now: Ns) -> None:
-            # Whoever sends bytes notices when nobody takes them; a receipt that came is the end.
-            if self.process is not None and self._life == life:
-                local = self.clock.read(now)
-                process.at(local).snapshot_sent(local, target, index, ok=False)
-                self.settle()
-
-        self._around.call(self._around.now + 500_000_000, give_up)
-
-    def _stage(self, now: Ns, parcel: Parcel) -> None:
-        life = self._life
-
-        def staged(at: Ns) -> None:
-            process = self.process
-            assert process is not None
-            self.drive.keep_snapshot(parcel.snap, parcel.data)
-            self._around.post(
-                self.number, parcel.source, Receipt(self.nid, parcel.source, parcel.snap.index)
-            )
-            local = self.clock.read(at)
-            process.at(local).snapshot_staged(local, parcel.source, parcel.snap, parcel.epoch)
-            self.settle()
-
-        at = max(now + self._sync_max, self.stalled_until)
-        self._around.call(at, lambda at: self._when_awake(at, life, staged))
+    # What it says
 
     def claim_freshness(self) -> None:
         """Hold the process to what it says of how old its state is."""

@@ -12,33 +12,31 @@ openraft:
     immutable    no node cuts from its log what is committed
     monotone     promises, commits, what is applied, epochs: none goes back
     fresh        who says how fresh its state is does not lie
-    state        equal logs have equal effects and equal states
+    state        equal logs have equal effects and equal states (``effects``)
 
 Header checksums are chained, so that comparing one compares whole logs.
 """
 
-from collections.abc import Container, Iterable
-from hashlib import blake2b
+from bisect import bisect_right
 
 import msgspec
 
-from waypost.commands import Origin
 from waypost.consensus.core import (
     KIND_SEAL,
     NO_BALLOT,
     Ballot,
-    Done,
     Entry,
     Index,
     Nid,
     Ns,
     Snap,
-    Token,
     Write,
 )
 from waypost.consensus.epoch import Epoch, after, decode_proposed
 from waypost.consensus.messages import Ack, CoreMessage, Prepare, Promise
+from waypost.sim.effects import Effects
 from waypost.sim.image import UNKNOWN_CHAIN, Image
+from waypost.sim.tokens import Life, Tokens
 from waypost.sim.violation import Violation
 
 HIGHEST_ROUND = 1 << 62
@@ -55,17 +53,6 @@ class Known(msgspec.Struct):
     """Its disk lost what it should have kept: for what it had promised, nobody can say."""
 
 
-class Life(msgspec.Struct):
-    """What the oracle remembers of one process."""
-
-    nid: Nid
-    commit: Index
-    applied: Index
-    seq: int = 0
-    asked: dict[Token, bytes] = {}
-    """Proposals and reads without an answer yet; a read is empty."""
-
-
 class Oracle:
     """See the module."""
 
@@ -76,13 +63,11 @@ class Oracle:
         self.epoch = genesis
         """The newest of which the Seal is committed."""
         self.leaders: dict[Ballot, Nid] = {}
+        self.tokens = Tokens(self.shadow)
+        self.effects = Effects()
         self._times: list[Ns] = []  # when each entry of the shadow log was first committed
         self._chains: dict[tuple[Index, Ballot], int] = {}
         self._ceilings: list[tuple[Ballot, Index]] = []  # up to there, in that ballot or below
-        self._effects: dict[Index, bytes] = {}
-        self._digests: dict[Index, bytes] = {}
-        self._once: list[tuple[str, int, Index]] = []
-        self._chances: dict[bytes, int] = {}  # how often a payload may yet be committed
 
     @property
     def commit(self) -> Index:
@@ -91,15 +76,7 @@ class Oracle:
 
     def commit_at(self, moment: Ns) -> Index:
         """What was committed anywhere at or before a moment."""
-        times = self._times
-        low, high = 0, len(times)
-        while low < high:
-            middle = (low + high) // 2
-            if times[middle] <= moment:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_right(self._times, moment)
 
     # Disks
 
@@ -304,7 +281,7 @@ class Oracle:
                 f"belongs to epoch {epoch.number}",
             )
         self._check_quorum(nid, entry, epoch)
-        self._spend(bytes(entry.payload), index)
+        self.tokens.spend(bytes(entry.payload), index)
         self.shadow.append(entry)
         self._times.append(now)
         is_known = ballot.epoch == epoch.number and ballot >= entry.ballot
@@ -342,58 +319,7 @@ class Oracle:
             )
         life.commit = commit
 
-    # Questions and answers
-
-    def asks(self, life: Life, token: Token, payload: bytes = b"") -> None:
-        """A process proposes, or asks for a read."""
-        life.asked[token] = payload
-        if payload:
-            self._chances[payload] = self._chances.get(payload, 0) + 1
-
-    def answers(self, life: Life, done: Done) -> None:
-        """And is answered: once, and truly (G4)."""
-        payload = self._answered(life, done.token)
-        if payload and done.what in ("refused", "lost"):
-            self._spend(payload, 0)
-        elif done.what == "committed":
-            is_known = payload and done.index <= len(self.shadow)
-            if is_known and bytes(self.shadow[done.index - 1].payload) != payload:
-                raise Violation(
-                    "G4", f"node {life.nid} says {done}, and something else stands there"
-                )
-
-    def _spend(self, payload: bytes, index: Index) -> None:
-        chances = self._chances.get(payload)
-        if chances is None:
-            return
-        if chances == 0:
-            raise Violation(
-                "G4",
-                f"a proposal was refused or lost, and is in the log (entry {index})"
-                if index
-                else "a proposal is in the log, and then refused or lost",
-            )
-        self._chances[payload] = chances - 1
-
-    def confirms(self, life: Life, token: Token, index: Index, committed: Index) -> None:
-        """A read may be served; when it was asked for, ``committed`` was committed (I8)."""
-        self._answered(life, token)
-        if index < committed:
-            raise Violation(
-                "I8",
-                f"node {life.nid} confirms a linearizable read at {index}, and {committed} had "
-                "been committed when it was asked for",
-            )
-
-    def fails_read(self, life: Life, token: Token) -> None:
-        """A read will not be served."""
-        self._answered(life, token)
-
-    def _answered(self, life: Life, token: Token) -> bytes:
-        payload = life.asked.pop(token, None)
-        if payload is None:
-            raise Violation("G4", f"node {life.nid} answers {token} twice, or unasked")
-        return payload
+    # What it says of the past
 
     def is_fresh(self, nid: Nid, applied: Index, moment: Ns) -> None:
         """A node says that it knows what was committed at a moment."""
@@ -405,32 +331,7 @@ class Oracle:
                 f"committed, and has applied {applied}",
             )
 
-    # States
-
-    def effect(self, nid: Nid, index: Index, outcomes: bytes) -> None:
-        """What came of the entry at ``index`` at one node."""
-        if self._effects.setdefault(index, outcomes) != outcomes:
-            raise Violation("state", f"entry {index} had another effect at node {nid} than before")
-
-    def took_effect(
-        self, origins: Iterable[Origin | None], repeated: Container[int], index: Index
-    ) -> None:
-        """The writes of the entry at ``index``, but for those that had been applied before."""
-        for place, origin in enumerate(origins):
-            if origin is not None and place not in repeated:
-                self._once.append((origin.client, origin.seq, index))
-
-    def once(self) -> list[tuple[str, int, Index]]:
-        """Which write took effect where."""
-        return self._once
-
-    def state(self, nid: Nid, index: Index, data: bytes) -> None:
-        """The whole state of a node after ``index``."""
-        digest = blake2b(data, digest_size=8).digest()
-        if self._digests.setdefault(index, digest) != digest:
-            raise Violation(
-                "state", f"node {nid} has another state after entry {index} than others had"
-            )
+    # Snapshots
 
     def is_snapshot(self, nid: Nid, snap: Snap) -> None:
         """A node's snapshot must stand for the shadow log."""

@@ -25,7 +25,8 @@ from waypost.replica.peer_messages import InEpoch, PeerMessage
 from waypost.replica.replica import Replica
 from waypost.sim.marks import Marks
 from waypost.sim.messages import Reply, Request
-from waypost.sim.oracle import Life, Oracle
+from waypost.sim.oracle import Oracle
+from waypost.sim.tokens import Life
 
 BATCHES_MAX = 3
 """So many are under way at once."""
@@ -166,7 +167,7 @@ class Process:
                 self._read_stale(request)
             case "read_linear":
                 token = self._next_token()
-                self._oracle.asks(self.life, token)
+                self._oracle.tokens.asks(self.life, token)
                 self._reads[token] = (request, self._oracle.commit)
                 self.member.read(now, token)
             case _:
@@ -183,7 +184,7 @@ class Process:
         token = self._next_token()
         self.member.change(now, engine, members, first_leader, {}, token)
         self._changes[token] = None
-        self._oracle.asks(self.life, token)
+        self._oracle.tokens.asks(self.life, token)
 
     def snapshot_kept(self, now: Ns, compact_to: Snap) -> None:
         """A snapshot is durable: the log up to ``compact_to`` may go."""
@@ -231,7 +232,7 @@ class Process:
             self._cluster_time = ClusterTime(replica.catalog.now_ms, self._now)
         token, payload = replica.seal(self._cluster_time.stamp(self._now))
         self._batches += 1
-        self._oracle.asks(self.life, 2 * token, payload)
+        self._oracle.tokens.asks(self.life, 2 * token, payload)
         self.member.append(self._now, payload, 2 * token)
         return True
 
@@ -251,7 +252,7 @@ class Process:
         if step.status is not None:
             self._observe(step.status)
         for done in step.done:
-            oracle.answers(life, done)
+            oracle.tokens.answers(life, done)
             if done.token in self._changes:
                 del self._changes[done.token]
                 self._marks.hit(f"change {done.what}")
@@ -264,11 +265,11 @@ class Process:
                 self._failed(done)
         for token, index in step.reads:
             request, committed = self._reads.pop(token)
-            oracle.confirms(life, token, index, committed)
+            oracle.tokens.confirms(life, token, index, committed)
             self._parked.append(Reading(request, index))
         for token in step.reads_failed:
             request, _ = self._reads.pop(token)
-            oracle.fails_read(life, token)
+            oracle.tokens.fails_read(life, token)
             self._refuse(request)
         if self._parked:
             self._serve_parked()
@@ -307,10 +308,10 @@ class Process:
             applied = replica.committed(index, payload, token // 2)
             if is_first:
                 origins = decode_batch(payload).origins
-                oracle.took_effect(origins, applied.repeated, index)
-            oracle.effect(self.nid, index, _effect_of(applied))
+                oracle.effects.took(origins, applied.repeated, index)
+            oracle.effects.came_of(self.nid, index, _effect_of(applied))
             if index % DIGEST_EVERY == 0:
-                oracle.state(self.nid, index, b"".join(dump(replica.catalog)))
+                oracle.effects.state(self.nid, index, b"".join(dump(replica.catalog)))
         oracle.moved(life, status.commit)
         self.member.applied(self._now, self._applied)
 
@@ -376,7 +377,7 @@ class Process:
             self._marks.hit("snapshot waits for the disk")
             return False
         data = b"".join(dump(self.catalog))
-        self._oracle.state(self.nid, index, data)
+        self._oracle.effects.state(self.nid, index, data)
         snap = self.member.snap(index)
         self._oracle.is_snapshot(self.nid, snap)
         self._is_snapshotting = True

@@ -96,7 +96,7 @@ def _check_history(plan: Plan, world: World, history: list[Operation]) -> Failur
     verdicts = [
         ("linearizable", check_witness(model, history)),
         ("monotonic", check_monotonic(history)),
-        ("once", check_once(world.oracle.once())),
+        ("once", check_once(world.oracle.effects.once)),
     ]
     if not has_clock_faults:
         reads = [op for op in history if op.kind == "resolve" and op.stale is not None]

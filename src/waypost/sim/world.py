@@ -28,6 +28,7 @@ from waypost.sim.network import Link, Network
 from waypost.sim.operator import EVERY, Operator
 from waypost.sim.oracle import Oracle
 from waypost.sim.plan import MS, Plan, Task, stream
+from waypost.sim.rest import leaders, unrest
 from waypost.sim.trace import Trace
 from waypost.sim.violation import Violation
 
@@ -329,49 +330,18 @@ class World:
     def _look(self, now: Ns) -> None:
         """See whether the cluster has come to rest."""
         since = now - self.plan.horizon
-        why = self._unrest()
+        why = unrest(self._core, self.clients, self.oracle)
         if not why:
             self.rest = since
             return
-        if since > LEADER_WITHIN and self._leaders() != 1:
+        leading = leaders(self._core, self.oracle)
+        if since > LEADER_WITHIN and leading != 1:
             raise Violation(
-                "rest", f"{since // MS} ms after the faults stopped, {self._leaders()} nodes lead"
+                "rest", f"{since // MS} ms after the faults stopped, {leading} nodes lead"
             )
         if since > REST_WITHIN:
             raise Violation("rest", f"{since // MS} ms after the faults stopped: {why}")
         self.call(now + LOOK_EVERY, self._look)
-
-    def _leaders(self) -> int:
-        number = self.oracle.epoch.number
-        return sum(
-            machine.process.member.status.role == "leader"
-            and machine.process.member.status.epoch.number == number
-            for machine in self._core
-            if machine.process is not None
-        )
-
-    def _unrest(self) -> str:
-        """What is not at rest yet; empty if everything is."""
-        commit, epoch = self.oracle.commit, self.oracle.epoch
-        for client in self.clients:
-            if not client.is_idle:
-                return f"client {client.id} waits for an answer"
-        if self._leaders() != 1:
-            return f"{self._leaders()} nodes lead"
-        for machine in self._core:
-            process = machine.process
-            if process is None:
-                if machine.is_gone:
-                    continue
-                return f"{machine.name} does not run"
-            status = process.member.status
-            if process.applied < commit:
-                return f"{machine.name} has applied {process.applied} of {commit}"
-            if status.epoch.number != epoch.number or not status.started:
-                return f"{machine.name} is not in epoch {epoch.number}"
-            if process.life.asked:
-                return f"{machine.name} owes {len(process.life.asked)} answers"
-        return ""
 
     # The end
 
@@ -381,7 +351,7 @@ class World:
             process = machine.process
             if process is not None and process.applied == self.oracle.commit:
                 data = b"".join(dump(process.catalog))
-                self.oracle.state(machine.nid, process.applied, data)
+                self.oracle.effects.state(machine.nid, process.applied, data)
         self.marks.hit("entries committed", self.oracle.commit)
         self.marks.hit("epochs begun", self.oracle.epoch.number - 1)
         self.trace.tell(self.now, f"at rest: {self.oracle.commit} entries")
