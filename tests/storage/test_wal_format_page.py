@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from waypost.consensus import Ballot, Hard, Snap
-from waypost.storage import heads, records
+from waypost.storage import heads
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wal-format.md").read_text()
 ROW = re.compile(r"^\| (\d+) \| (\d+) \| ([\w.]+) \|", re.MULTILINE)
