@@ -15,18 +15,15 @@ eviction is held back by the guard (``eviction``), because only eviction is a gu
 Knows no clock: time is the highest stamp applied so far.
 """
 
-from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import assert_never
 
 import msgspec
 
-from waypost.catalog.capture import Capture
-from waypost.catalog.eviction import draw
+from waypost.catalog.directory import Directory, identity
 from waypost.catalog.history import History
-from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service, is_orphan
-from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions, listed, pruned, shard_of
+from waypost.catalog.sessions import HELD_ROOM_MIN, Session, pruned
 from waypost.catalog.sharing import Pool
 from waypost.commands import (
     Attach,
@@ -46,7 +43,6 @@ from waypost.errors import Invalid, Superseded, UnknownInstance, UnknownService,
 from waypost.model import (
     INSTANCES_PER_SERVICE_MAX,
     Change,
-    ChangeKind,
     InstanceId,
     Record,
     Revision,
@@ -75,115 +71,12 @@ class Applied(msgspec.Struct, frozen=True):
     """Of the parts that an earlier entry had too, by their number: its revision."""
 
 
-class Catalog:
-    """All that the registry knows, as of ``revision``.
-
-    Invariants: the session of a record is open, and its ``held`` lists the record; no incarnation
-    and no attachment is above ``serial``; ``orphans`` counts those of all services, and
-    ``_orphaned`` has exactly the services with any.
-    """
+class Catalog(Directory):
+    """The directory, and what commands do to it."""
 
     def __init__(self, history: History | None = None) -> None:
-        self.revision: Revision = 0
-        """Index of the last entry applied."""
-        self.now_ms = 0
-        """Cluster time: the highest stamp applied."""
-        self.serial = 0
-        self.instance_count = 0
-        self.orphans = 0
-        """How many suspects have no session any more, and wait for a Sweep."""
-        self.sessions = Sessions()
-        self.history = History() if history is None else history
-        self._services: dict[ServiceName, Service] = {}
-        self._orphaned: dict[ServiceName, Service] = {}
-        self._changed: dict[ServiceName, list[Change]] = {}
-        self._captures: list[Capture] = []
-        self._origins = Origins()
+        super().__init__(history)
         self._pool = Pool()
-
-    # Reading
-
-    def service(self, name: ServiceName) -> Mapping[InstanceId, Record] | None:
-        """Show a service's records by id: a live view, good until the next ``apply``."""
-        service = self._services.get(name)
-        return None if service is None else service.records
-
-    @property
-    def service_count(self) -> int:
-        """How many services have an instance."""
-        return len(self._services)
-
-    def service_names(self) -> list[ServiceName]:
-        """List the services that have an instance, by name."""
-        return sorted(self._services)
-
-    def service_revision(self, name: ServiceName) -> Revision | None:
-        """Tell the revision of a service's latest change; None if it has no instance."""
-        service = self._services.get(name)
-        return None if service is None else service.revision
-
-    def session(self, session_id: SessionId) -> Session | None:
-        """Look an open session up."""
-        return self.sessions.find(session_id)
-
-    def sessions_of(self, node: str) -> Iterator[Session]:
-        """Go through the open sessions for which a node answers; ``apply`` may come in between."""
-        return self.sessions.of_node(node)
-
-    def held(self, session: Session) -> list[Record]:
-        """List what a session keeps alive, by service and id."""
-        return sorted(self._held(session), key=_identity)
-
-    def since(self, name: ServiceName, revision: Revision) -> list[Change] | None:
-        """Tell a service's changes after a revision; None if some of them are forgotten."""
-        service = self._services.get(name)
-        if service is not None and service.revision <= revision:
-            return []
-        return self.history.since(name, revision)
-
-    def since_all(self, revision: Revision) -> list[Change] | None:
-        """Tell all changes after a revision; None if some of them are forgotten."""
-        return self.history.since_all(revision)
-
-    # Keeping a revision while the catalog goes on: see snapshots
-
-    def capture(self) -> Capture:
-        """Hold on to everything as it is now, until ``release``."""
-        capture = Capture(self._services, self.sessions.shards, self._origins)
-        self._captures.append(capture)
-        self._origins.is_read = True
-        return capture
-
-    def release(self, capture: Capture) -> None:
-        """Let go of a capture."""
-        self._captures.remove(capture)
-        self._origins.is_read = bool(self._captures)
-
-    @classmethod
-    def restored(
-        cls,
-        revision: Revision,
-        now_ms: int,
-        serial: int,
-        services: dict[ServiceName, Service],
-        sessions: Sessions,
-        origins: Origins,
-        history: History,
-    ) -> "Catalog":
-        """Build a catalog around a state that was read back."""
-        catalog = cls(history)
-        catalog.revision = revision
-        catalog.now_ms = now_ms
-        catalog.serial = serial
-        catalog.sessions = sessions
-        catalog._origins = origins
-        catalog._services = services
-        catalog._orphaned = {name: each for name, each in services.items() if each.orphans}
-        catalog.orphans = sum(len(each.orphans) for each in services.values())
-        catalog.instance_count = sum(len(each.records) for each in services.values())
-        return catalog
-
-    # Applying
 
     def apply(self, index: int, batch: LogBatch) -> Applied:
         """Apply the entry at ``index``."""
@@ -368,7 +261,7 @@ class Catalog:
         self.sessions.put(session)
         if before is not None:
             doubted = [record for record in self._held(session) if record.suspect]
-            for record in sorted(doubted, key=_identity):
+            for record in sorted(doubted, key=identity):
                 why = "" if record.why == WHY_CONNECTION_LOST else record.why
                 self._doubt(record, False, why, session.id)
         return session.attachment
@@ -460,110 +353,10 @@ class Catalog:
             "one that its registration gave, or none",
         )
 
-    def _held(self, session: Session) -> list[Record]:
-        services = self._services
-        found: dict[tuple[ServiceName, InstanceId], Record] = {}
-        for key in listed(session):
-            service = services.get(key[0])
-            record = None if service is None else service.records.get(key[1])
-            if record is not None and record.session == session.id:
-                found[key] = record
-        return list(found.values())
-
     def _take(self, session: Session, name: ServiceName, instance_id: InstanceId) -> None:
         session.held.extend((name, instance_id))
         if len(session.held) > session.held_room:
             self.sessions.put(pruned(session, self._held(session)))
-
-    def _close(self, session: Session) -> None:
-        self._before_session(session)
-        self.sessions.remove(session)
-
-    def _draw(self, service: Service, wanted: int) -> int:
-        self._before_service(service)
-        granted, service.bucket = draw(service.bucket, len(service.records), wanted, self.now_ms)
-        return granted
-
-    def _doubt(self, record: Record, suspect: bool, why: str, session_id: SessionId) -> None:
-        service = self._services[record.instance.service]
-        doubted = Record(
-            record.instance,
-            record.health,
-            record.since_ms,
-            why,
-            suspect,
-            session_id,
-            self.revision,
-        )
-        self._put(service, record, doubted)
-
-    def _put(self, service: Service, before: Record | None, record: Record) -> None:
-        if self._captures:
-            self._before_service(service)
-        instance_id = record.instance.id
-        if before is None:
-            if not service.records:
-                self._services[service.name] = service
-            self.instance_count += 1
-        elif before.suspect or record.suspect:
-            was = is_orphan(before)
-            if was != is_orphan(record):
-                (self._drop_orphan if was else self._add_orphan)(service, instance_id)
-        service.records[instance_id] = record
-        self._tell("up" if before is None else "changed", service, record)
-
-    def _remove(self, service: Service, record: Record, why: str) -> None:
-        if self._captures:
-            self._before_service(service)
-        instance_id = record.instance.id
-        if is_orphan(record):
-            self._drop_orphan(service, instance_id)
-        del service.records[instance_id]
-        self.instance_count -= 1
-        if not service.records:
-            del self._services[service.name]
-        last = Record(
-            record.instance,
-            record.health,
-            record.since_ms,
-            why,
-            record.suspect,
-            record.session,
-            self.revision,
-        )
-        self._tell("down", service, last)
-
-    def _add_orphan(self, service: Service, instance_id: InstanceId) -> None:
-        service.orphans[instance_id] = None
-        self._orphaned[service.name] = service
-        self.orphans += 1
-
-    def _drop_orphan(self, service: Service, instance_id: InstanceId) -> None:
-        del service.orphans[instance_id]
-        if not service.orphans:
-            del self._orphaned[service.name]
-        self.orphans -= 1
-
-    def _tell(self, kind: ChangeKind, service: Service, record: Record) -> None:
-        change = Change(self.revision, kind, record, self.now_ms)
-        service.revision = self.revision
-        changes = self._changed.get(service.name)
-        if changes is None:
-            self._changed[service.name] = [change]
-        else:
-            changes.append(change)
-
-    def _before_service(self, service: Service) -> None:
-        for capture in self._captures:
-            capture.before_service(service)
-
-    def _before_session(self, session: Session) -> None:
-        for capture in self._captures:
-            capture.before_shard(shard_of(session.id))
-
-
-def _identity(record: Record) -> tuple[ServiceName, InstanceId]:
-    return record.instance.service, record.instance.id
 
 
 def _unknown_session(session_id: SessionId) -> Refused:

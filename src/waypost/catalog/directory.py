@@ -1,0 +1,228 @@
+"""What the registry knows: services and their records, sessions, and what changed lately.
+
+Reading it, keeping a revision of it while it goes on (``capture``), and the moves that commands are
+made of: a record is put, doubted or removed, and each time watchers are told and captures warned.
+What the commands mean is ``state``.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+from waypost.catalog.capture import Capture
+from waypost.catalog.eviction import draw
+from waypost.catalog.history import History
+from waypost.catalog.origins import Origins
+from waypost.catalog.services import Service, is_orphan
+from waypost.catalog.sessions import Session, Sessions, listed, shard_of
+from waypost.model import Change, ChangeKind, InstanceId, Record, Revision, ServiceName, SessionId
+
+
+class Directory:
+    """All that the registry knows, as of ``revision``.
+
+    Invariants: the session of a record is open, and its ``held`` lists the record; no incarnation
+    and no attachment is above ``serial``; ``orphans`` counts those of all services, and
+    ``_orphaned`` has exactly the services with any.
+    """
+
+    def __init__(self, history: History | None = None) -> None:
+        self.revision: Revision = 0
+        """Index of the last entry applied."""
+        self.now_ms = 0
+        """Cluster time: the highest stamp applied."""
+        self.serial = 0
+        self.instance_count = 0
+        self.orphans = 0
+        """How many suspects have no session any more, and wait for a Sweep."""
+        self.sessions = Sessions()
+        self.history = History() if history is None else history
+        self._services: dict[ServiceName, Service] = {}
+        self._orphaned: dict[ServiceName, Service] = {}
+        self._changed: dict[ServiceName, list[Change]] = {}
+        self._captures: list[Capture] = []
+        self._origins = Origins()
+
+    # Reading
+
+    def service(self, name: ServiceName) -> Mapping[InstanceId, Record] | None:
+        """Show a service's records by id: a live view, good until the next ``apply``."""
+        service = self._services.get(name)
+        return None if service is None else service.records
+
+    @property
+    def service_count(self) -> int:
+        """How many services have an instance."""
+        return len(self._services)
+
+    def service_names(self) -> list[ServiceName]:
+        """List the services that have an instance, by name."""
+        return sorted(self._services)
+
+    def service_revision(self, name: ServiceName) -> Revision | None:
+        """Tell the revision of a service's latest change; None if it has no instance."""
+        service = self._services.get(name)
+        return None if service is None else service.revision
+
+    def session(self, session_id: SessionId) -> Session | None:
+        """Look an open session up."""
+        return self.sessions.find(session_id)
+
+    def sessions_of(self, node: str) -> Iterator[Session]:
+        """Go through the open sessions for which a node answers; ``apply`` may come in between."""
+        return self.sessions.of_node(node)
+
+    def held(self, session: Session) -> list[Record]:
+        """List what a session keeps alive, by service and id."""
+        return sorted(self._held(session), key=identity)
+
+    def since(self, name: ServiceName, revision: Revision) -> list[Change] | None:
+        """Tell a service's changes after a revision; None if some of them are forgotten."""
+        service = self._services.get(name)
+        if service is not None and service.revision <= revision:
+            return []
+        return self.history.since(name, revision)
+
+    def since_all(self, revision: Revision) -> list[Change] | None:
+        """Tell all changes after a revision; None if some of them are forgotten."""
+        return self.history.since_all(revision)
+
+    # Keeping a revision while the catalog goes on: see snapshots
+
+    def capture(self) -> Capture:
+        """Hold on to everything as it is now, until ``release``."""
+        capture = Capture(self._services, self.sessions.shards, self._origins)
+        self._captures.append(capture)
+        self._origins.is_read = True
+        return capture
+
+    def release(self, capture: Capture) -> None:
+        """Let go of a capture."""
+        self._captures.remove(capture)
+        self._origins.is_read = bool(self._captures)
+
+    @classmethod
+    def restored(
+        cls,
+        revision: Revision,
+        now_ms: int,
+        serial: int,
+        services: dict[ServiceName, Service],
+        sessions: Sessions,
+        origins: Origins,
+        history: History,
+    ) -> Self:
+        """Build one around a state that was read back."""
+        found = cls(history)
+        found.revision = revision
+        found.now_ms = now_ms
+        found.serial = serial
+        found.sessions = sessions
+        found._origins = origins
+        found._services = services
+        found._orphaned = {name: each for name, each in services.items() if each.orphans}
+        found.orphans = sum(len(each.orphans) for each in services.values())
+        found.instance_count = sum(len(each.records) for each in services.values())
+        return found
+
+    # What commands are made of
+
+    def _held(self, session: Session) -> list[Record]:
+        services = self._services
+        found: dict[tuple[ServiceName, InstanceId], Record] = {}
+        for key in listed(session):
+            service = services.get(key[0])
+            record = None if service is None else service.records.get(key[1])
+            if record is not None and record.session == session.id:
+                found[key] = record
+        return list(found.values())
+
+    def _close(self, session: Session) -> None:
+        self._before_session(session)
+        self.sessions.remove(session)
+
+    def _draw(self, service: Service, wanted: int) -> int:
+        self._before_service(service)
+        granted, service.bucket = draw(service.bucket, len(service.records), wanted, self.now_ms)
+        return granted
+
+    def _doubt(self, record: Record, suspect: bool, why: str, session_id: SessionId) -> None:
+        service = self._services[record.instance.service]
+        doubted = Record(
+            record.instance,
+            record.health,
+            record.since_ms,
+            why,
+            suspect,
+            session_id,
+            self.revision,
+        )
+        self._put(service, record, doubted)
+
+    def _put(self, service: Service, before: Record | None, record: Record) -> None:
+        if self._captures:
+            self._before_service(service)
+        instance_id = record.instance.id
+        if before is None:
+            if not service.records:
+                self._services[service.name] = service
+            self.instance_count += 1
+        elif before.suspect or record.suspect:
+            was = is_orphan(before)
+            if was != is_orphan(record):
+                (self._drop_orphan if was else self._add_orphan)(service, instance_id)
+        service.records[instance_id] = record
+        self._tell("up" if before is None else "changed", service, record)
+
+    def _remove(self, service: Service, record: Record, why: str) -> None:
+        if self._captures:
+            self._before_service(service)
+        instance_id = record.instance.id
+        if is_orphan(record):
+            self._drop_orphan(service, instance_id)
+        del service.records[instance_id]
+        self.instance_count -= 1
+        if not service.records:
+            del self._services[service.name]
+        last = Record(
+            record.instance,
+            record.health,
+            record.since_ms,
+            why,
+            record.suspect,
+            record.session,
+            self.revision,
+        )
+        self._tell("down", service, last)
+
+    def _add_orphan(self, service: Service, instance_id: InstanceId) -> None:
+        service.orphans[instance_id] = None
+        self._orphaned[service.name] = service
+        self.orphans += 1
+
+    def _drop_orphan(self, service: Service, instance_id: InstanceId) -> None:
+        del service.orphans[instance_id]
+        if not service.orphans:
+            del self._orphaned[service.name]
+        self.orphans -= 1
+
+    def _tell(self, kind: ChangeKind, service: Service, record: Record) -> None:
+        change = Change(self.revision, kind, record, self.now_ms)
+        service.revision = self.revision
+        changes = self._changed.get(service.name)
+        if changes is None:
+            self._changed[service.name] = [change]
+        else:
+            changes.append(change)
+
+    def _before_service(self, service: Service) -> None:
+        for capture in self._captures:
+            capture.before_service(service)
+
+    def _before_session(self, session: Session) -> None:
+        for capture in self._captures:
+            capture.before_shard(shard_of(session.id))
+
+
+def identity(record: Record) -> tuple[ServiceName, InstanceId]:
+    """Which record it is, over all of its lives."""
+    return record.instance.service, record.instance.id
