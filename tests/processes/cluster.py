@@ -80,9 +80,7 @@ class NodeProcess:
 class ClusterProcesses:
     """Three nodes, and those that join them."""
 
-    def __init__(
-        self, directory: Path, *options: str, network: Network | None = None
-    ) -> None:
+    def __init__(self, directory: Path, *options: str, network: Network | None = None) -> None:
         self._directory = directory
         if network is None:
             addresses = {

@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -32,7 +32,7 @@ import msgspec
 
 from tests.processes.cluster import ClusterProcesses, NodeProcess, ask
 from tests.processes.namespaces import Network, enter
-from tests.processes.steady_load import SteadyLoad, told
+from tests.processes.steady_load import Failed, SteadyLoad, told
 from waypost.wire import ClusterAsk
 
 Fault = Literal["kill", "stop", "partition", "wipe", "transfer"]
@@ -44,25 +44,32 @@ AFTER: Final = 100
 SETTLE_S: Final = 0.5
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What came of some rounds of one fault; times are in milliseconds."""
+class Gaps(msgspec.Struct, frozen=True):
+    """How long nobody was answered, in milliseconds; ``client``: who was hit hardest."""
 
-    engine: str
-    fault: str
     rounds: int
-    sent: int
-    answered: int
-    failed: int
-    verdict: str
     p50: float
     p99: float
     worst: float
     client_p50: float
     client_worst: float
-    gaps: list[float]
-    client_gaps: list[float]
+    all: list[float]
+    client_all: list[float]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What came of some rounds."""
+
+    engine: str
+    gaps: dict[str, Gaps]
+    """By fault."""
+    sent: int
+    answered: int
     kinds: dict[str, int]
+    failed: int
     failures: list[str]
+    """The first of them."""
+    verdict: str
 
     @property
     def is_good(self) -> bool:
@@ -71,28 +78,29 @@ class Report(msgspec.Struct, frozen=True):
 
 
 async def run_rounds(
-    engine: str, fault: Fault, rounds: int, directory: Path, seconds: float = 3.0, seed: int = 1
+    engine: str, faults: Sequence[Fault], directory: Path, seconds: float = 3.0, seed: int = 1
 ) -> Report:
-    """Let a fault happen so often, under load; ``directory`` keeps the data."""
-    network = Network("abc") if fault == "partition" else None
+    """Let these happen, one after the other, under load; ``directory`` keeps the data."""
+    network = Network("abc") if "partition" in faults else None
     cluster = ClusterProcesses(directory, "--engine", engine, network=network)
     try:
         await asyncio.to_thread(cluster.start)
+        await cluster.until_members("abc")
         load = SteadyLoad(cluster.addresses, RATE, seed)
-        await cluster.leader()
         await load.until_answered(2 * AFTER)
-        gaps: list[tuple[int, int]] = []
-        for number in range(rounds):
+        gaps: dict[str, list[tuple[int, int]]] = {fault: [] for fault in faults}
+        for fault in faults:
             await asyncio.sleep(BEFORE_S)
             began = time.monotonic_ns()
-            async with _fault(cluster, network, fault, number, seconds):
+            async with _fault(cluster, network, fault, len(gaps[fault]), seconds):
                 await _until_led_again(load, time.monotonic_ns())
             await load.until_answered(AFTER)
-            gaps.append(load.gaps(began - int(BEFORE_S * 5e8), time.monotonic_ns()))
+            gaps[fault].append(load.gaps(began - int(BEFORE_S * 5e8), time.monotonic_ns()))
             await cluster.until_members("abc")
             await asyncio.sleep(SETTLE_S)
         await load.stop()
-        return _report(engine, fault, load, gaps)
+        await load.look_at_all(cluster.addresses)
+        return _report(engine, load, gaps)
     finally:
         await asyncio.to_thread(cluster.stop)
         if network is not None:
@@ -160,27 +168,37 @@ async def _start(node: NodeProcess) -> None:
     await asyncio.to_thread(node.wait_ready)
 
 
-def _report(engine: str, fault: str, load: SteadyLoad, gaps: list[tuple[int, int]]) -> Report:
-    whole = sorted(round(gap / 1e6, 1) for gap, _ in gaps)
-    hardest = sorted(round(gap / 1e6, 1) for _, gap in gaps)
+def _report(engine: str, load: SteadyLoad, gaps: dict[str, list[tuple[int, int]]]) -> Report:
     return Report(
         engine,
-        fault,
-        len(gaps),
+        {fault: _gaps(some) for fault, some in gaps.items()},
         load.sent,
         len(load.operations),
-        len(load.failed),
-        told(load.judge()),
-        statistics.median(whole),
-        whole[min(len(whole) - 1, int(0.99 * len(whole)))],
-        whole[-1],
-        statistics.median(hardest),
-        hardest[-1],
-        [round(gap / 1e6, 1) for gap, _ in gaps],
-        [round(gap / 1e6, 1) for _, gap in gaps],
         load.kinds(),
-        [f"{one.client} {one.what}, {(one.back - one.call) / 1e6:.0f} ms: {one.error}"
-         for one in load.failed[:10]],
+        len(load.failed),
+        [_failure(one) for one in load.failed[:10]],
+        told(load.judge()),
+    )
+
+
+def _failure(failed: Failed) -> str:
+    ms = (failed.back - failed.call) / 1e6
+    return f"{failed.client}: {failed.kind} {failed.service}, {ms:.0f} ms: {failed.error}"
+
+
+def _gaps(gaps: list[tuple[int, int]]) -> Gaps:
+    every = [round(gap / 1e6, 1) for gap, _ in gaps]
+    hardest = [round(gap / 1e6, 1) for _, gap in gaps]
+    p99 = sorted(every)[min(len(every) - 1, int(0.99 * len(every)))]
+    return Gaps(
+        len(gaps),
+        statistics.median(every),
+        p99,
+        max(every),
+        statistics.median(hardest),
+        max(hardest),
+        every,
+        hardest,
     )
 
 
@@ -188,46 +206,41 @@ def main() -> int:
     """Run what the command line says."""
     parser = argparse.ArgumentParser(prog="tests.processes.faults")
     parser.add_argument("--engine", choices=["raft", "paxos"], default="raft")
-    parser.add_argument("--fault", choices=get_args(Fault), default="kill")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--fault", choices=get_args(Fault), nargs="+", default=["kill"])
+    parser.add_argument("--rounds", type=int, default=10, help="of each fault")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if options.fault == "partition" and not Network.is_own():
+    if "partition" in options.fault and not Network.is_own():
         done = enter("tests.processes.faults", sys.argv[1:])
         sys.stdout.write(done.stdout)
         return done.returncode
     logging.getLogger("waypost").setLevel(logging.ERROR)
+    faults = [fault for fault in options.fault for _ in range(options.rounds)]
     with tempfile.TemporaryDirectory(prefix="waypost-faults-") as temporary:
+        directory = options.directory or Path(temporary)
         report = asyncio.run(
-            run_rounds(
-                options.engine,
-                options.fault,
-                options.rounds,
-                options.directory or Path(temporary),
-                options.seconds,
-                options.seed,
-            )
+            run_rounds(options.engine, faults, directory, options.seconds, options.seed)
         )
-    if options.json:
-        print(json.dumps(msgspec.to_builtins(report)))
-    else:
-        print(in_words(report))
+    print(json.dumps(msgspec.to_builtins(report)) if options.json else in_words(report))
     return 0 if report.is_good else 1
 
 
 def in_words(report: Report) -> str:
     """For people."""
     lines = [
-        f"{report.engine}, {report.rounds} x {report.fault}: p50 {report.p50:.0f} ms, p99 "
-        f"{report.p99:.0f} ms, worst {report.worst:.0f} ms; hardest hit client p50 "
-        f"{report.client_p50:.0f} ms, worst {report.client_worst:.0f} ms; {report.sent} sent, "
-        f"{report.answered} answered, {report.failed} failed; checkers: {report.verdict}",
-        *report.failures,
+        f"{report.engine}, {gaps.rounds} x {fault}: p50 {gaps.p50:.0f} ms, p99 {gaps.p99:.0f} ms, "
+        f"worst {gaps.worst:.0f} ms; hardest hit client p50 {gaps.client_p50:.0f} ms, worst "
+        f"{gaps.client_worst:.0f} ms"
+        for fault, gaps in report.gaps.items()
     ]
-    return "\n".join(lines)
+    lines.append(
+        f"{report.sent} sent, {report.answered} answered, {report.failed} failed; checkers: "
+        f"{report.verdict}"
+    )
+    return "\n".join(lines + report.failures)
 
 
 if __name__ == "__main__":

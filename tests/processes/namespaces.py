@@ -37,8 +37,19 @@ class Network:
             while os.readlink(f"/proc/{holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
                 assert holder.poll() is None, f"no network namespace for {name}"
             wire = f"wire-{name}"
-            _run("ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns",
-                 str(holder.pid))
+            _run(
+                "ip",
+                "link",
+                "add",
+                wire,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                str(holder.pid),
+            )
             _run("ip", "link", "set", wire, "master", BRIDGE, "up")
             _run(*self.at(name), "ip", "link", "set", "lo", "up")
             _run(*self.at(name), "ip", "addr", "add", f"{host}/24", "dev", "eth0")
@@ -91,9 +102,12 @@ def enter(module: str, arguments: Sequence[str]) -> "subprocess.CompletedProcess
     missing = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
     if missing:
         raise RuntimeError(f"{', '.join(missing)} missing: apt-get install iproute2 util-linux")
-    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    ways = [["unshare", "--net"], ["unshare", "--user", "--map-root-user", "--net"]]
+    possible = [way for way in ways if not subprocess.run([*way, "true"], check=False).returncode]
+    if not possible:
+        raise RuntimeError("no network namespace can be made here: run it as root")
     return subprocess.run(
-        ["unshare", *as_root, "--net", sys.executable, "-m", module, *arguments],
+        [*possible[0], sys.executable, "-m", module, *arguments],
         env={**os.environ, INSIDE: "1"},
         stdout=subprocess.PIPE,
         text=True,

@@ -44,7 +44,8 @@ class Failed(msgspec.Struct, frozen=True):
     """A request that was not answered."""
 
     client: str
-    what: str
+    kind: str
+    service: str
     call: int
     back: int
     error: str
@@ -80,6 +81,14 @@ class SteadyLoad:
                     self._sending.result()
                 await asyncio.sleep(0.005)
 
+    async def look_at_all(self, addresses: Sequence[str]) -> None:
+        """Read every service at every node: what was acknowledged must be there."""
+        for address in addresses:
+            client = _Client(f"last look at {address}", [address])
+            for number in range(SERVICES):
+                await self._one(client, "resolve", f"svc-{number}", (), is_linearizable=True)
+            await client.close()
+
     def last_led(self) -> int:
         """When the last answer came that only a leader can give, by the monotonic clock."""
         return next((_back(each) for each in reversed(self.operations) if each.stale == 0), 0)
@@ -98,18 +107,7 @@ class SteadyLoad:
 
     def judge(self) -> Verdict:
         """What the checkers say of all that was seen."""
-        # What failed may have happened, or not: the services that it was about are left out.
-        doubtful = {each.what.split()[1] for each in self.failed}
-        seen = [each for each in self.operations if each.key not in doubtful]
-        linearizable = [each for each in self.operations if each.stale == 0]
-        for verdict in (
-            check_witness(Services(), seen),
-            check_monotonic(self.operations),
-            check_staleness(self.operations, linearizable),
-        ):
-            if not verdict.is_ok:
-                return verdict
-        return SOUND
+        return judge(self.operations, self.failed)
 
     def kinds(self) -> dict[str, int]:
         """How many operations of each kind came back."""
@@ -122,43 +120,55 @@ class SteadyLoad:
         while not self._is_over:
             while self.sent < (time.monotonic() - begun) * self._rate:
                 client = self._clients[self.sent % CLIENTS]
-                task = self._loop.create_task(self._one(client, self.sent))
+                task = self._loop.create_task(self._any(client, self.sent))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
                 self.sent += 1
             await asyncio.sleep(1 / self._rate)
         await asyncio.gather(*under_way)
 
-    async def _one(self, client: "_Client", number: int) -> None:
+    async def _any(self, client: "_Client", number: int) -> None:
         chance = self._random
         dice = chance.random()
         service = f"svc-{number % SERVICES}"
         name = f"i{chance.randrange(IDS)}"
-        call = time.monotonic_ns()
-        kind, args, stale = "resolve", (), 0
-        try:
-            if dice < 0.4:
-                kind, args = "register", (name, str(PORT_MIN + number % PORTS))
-                result, index = await client.register(service, *args)
-            elif dice < 0.5:
-                kind, args = "deregister", (name,)
-                result, index = await client.deregister(service, name)
-            else:
-                if number % 2:
-                    service = f"svc-{number % HOT}"
-                stale = 0 if dice < 0.75 else None
-                result, index = await client.resolve(service, is_linearizable=stale == 0)
-        except WaypostError as error:
-            what = f"{kind} {service} {' '.join(args)}"
-            back = time.monotonic_ns()
-            self.failed.append(Failed(client.name, what, call, back, f"{error!r}"))
+        if dice < 0.4:
+            args = (name, str(PORT_MIN + number % PORTS))
+            await self._one(client, "register", service, args)
+        elif dice < 0.5:
+            await self._one(client, "deregister", service, (name,))
         else:
+            if number % 2:
+                service = f"svc-{number % HOT}"
+            await self._one(client, "resolve", service, (), is_linearizable=dice < 0.75)
+
+    async def _one(
+        self,
+        client: "_Client",
+        kind: str,
+        service: str,
+        args: tuple[str, ...],
+        *,
+        is_linearizable: bool = True,
+    ) -> None:
+        """Ask, and note what came of it; every write is linearizable."""
+        call = time.monotonic_ns()
+        try:
+            if kind == "register":
+                result, index = await client.register(service, *args)
+            elif kind == "deregister":
+                result, index = await client.deregister(service, *args)
+            else:
+                result, index = await client.resolve(service, is_linearizable=is_linearizable)
+        except WaypostError as error:
             back = time.monotonic_ns()
-            self.operations.append(
-                Operation(
-                    client.name, service, kind, args, result, call, back, index, stale=stale
-                )
+            self.failed.append(Failed(client.name, kind, service, call, back, f"{error!r}"))
+        else:
+            back, stale = time.monotonic_ns(), 0 if is_linearizable else None
+            done = Operation(
+                client.name, service, kind, args, result, call, back, index, stale=stale
             )
+            self.operations.append(done)
 
 
 class _Client:
@@ -197,9 +207,7 @@ class _Client:
     async def resolve(self, service: str, *, is_linearizable: bool) -> tuple[Result, int]:
         def request() -> bytes:
             level: wire.Consistency = "linearizable" if is_linearizable else "default"
-            return wire.encode(
-                wire.Resolve(service, consistency=level, min_revision=self._seen)
-            )
+            return wire.encode(wire.Resolve(service, consistency=level, min_revision=self._seen))
 
         answer = wire.decode_resolved(await self._asking.ask(wire.RESOLVE, request))
         self._seen = max(self._seen, answer.revision)
@@ -221,6 +229,22 @@ class _Client:
     def disconnected(self) -> None:
         """There is none."""
         self._writing.disconnected()
+
+
+def judge(operations: Sequence[Operation], failed: Sequence[Failed]) -> Verdict:
+    """What the checkers say."""
+    # What failed may have happened, or not: the services that it was about are left out.
+    doubtful = {each.service for each in failed}
+    seen = [each for each in operations if each.key not in doubtful]
+    linearizable = [each for each in operations if each.stale == 0]
+    for verdict in (
+        check_witness(Services(), seen),
+        check_monotonic(operations),
+        check_staleness(operations, linearizable),
+    ):
+        if not verdict.is_ok:
+            return verdict
+    return SOUND
 
 
 def told(verdict: Verdict) -> str:
