@@ -1,0 +1,21 @@
+"""The mutants themselves take minutes (``make mutants``); here, that each still has its place."""
+
+from pathlib import Path
+
+import pytest
+
+from .catalogue import MUTANTS, Mutant
+from .patching import mutated
+
+SOURCES = Path(__file__).parents[2] / "src"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_has_one_place_and_is_still_python(mutant: Mutant) -> None:
+    path = (SOURCES / mutant.module.replace(".", "/")).with_suffix(".py")
+
+    compile(mutated(path.read_text(), mutant), str(path), "exec")
+
+
+def test_no_two_mutants_have_one_name() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) > 50
