@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo demo-cluster test check bench format clean
 
 help:  ## What can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Waypost needs Python 3.11 or later; set PYTHON=python3.x")'
@@ -26,6 +26,9 @@ $(STAMP): $(VENV)/.package
 
 demo: $(VENV)/.package  ## See the whole thing work
 	$(BIN)/waypost demo
+
+demo-cluster: $(VENV)/.package  ## See three nodes survive
+	$(BIN)/waypost demo cluster
 
 test: $(STAMP)  ## Run every test
 	$(BIN)/python -m pytest

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli.programs import Running, Terminal, World, eventually, relatives
 
+from waypost.cli.demo.ledger import trouble_in
 from waypost.cli.demo.stage import Stage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -26,10 +27,17 @@ def wait_for_line(demo: Running, text: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "measured"),
+    [
+        (["demo"], "instances lost by its death"),
+        (["demo", "cluster"], "raft to paxos: the pause"),
+    ],
+)
 def test_every_claim_of_the_demo_holds_and_it_leaves_nothing_behind(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, arguments: list[str], measured: str
 ) -> None:
-    done = world.run("demo", timeout=100)
+    done = world.run(*arguments, timeout=100)
 
     assert done.code == 0, done
     assert done.err == ""
@@ -39,7 +47,7 @@ def test_every_claim_of_the_demo_holds_and_it_leaves_nothing_behind(
     assert held is not None
     assert held[1] == held[2]
     assert int(held[1]) > 10
-    assert "instances lost by its death" in done.out
+    assert measured in done.out
     assert relatives(world) == {}
     assert list(tmp_path.glob("waypost-demo-*")) == []
 
@@ -71,6 +79,30 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
 
 @pytest.mark.slow
+def test_a_demo_of_a_cluster_that_loses_its_majority_does_not_pass(world: World) -> None:
+    with world.running("demo", "cluster") as demo:
+        wait_for_line(demo, "two providers")
+        members = [pid for pid, command in relatives(world).items() if " serve " in command]
+        for pid in sorted(members)[:2]:
+            os.kill(pid, signal.SIGKILL)
+        ended = demo.finish(90)
+
+    assert ended.code == 5
+    assert "the demo stopped" in ended.err
+    assert relatives(world) == {}
+
+
+def test_a_watcher_that_is_told_twice_or_not_at_all_is_found_out() -> None:
+    acknowledged = {"a": 1, "b": 2, "c": 3}
+
+    assert trouble_in([(1, "a"), (2, "b"), (3, "c")], acknowledged) == ""
+    assert trouble_in([(1, "a"), (2, "b"), (2, "b"), (3, "c")], acknowledged) == "1 twice"
+    assert trouble_in([(1, "a"), (3, "c")], acknowledged) == "1 never"
+    assert trouble_in([(2, "b"), (1, "a"), (3, "c")], acknowledged) == "out of order"
+    assert "another revision" in trouble_in([(1, "a"), (2, "b"), (4, "c")], acknowledged)
+
+
+@pytest.mark.slow
 def test_a_demo_that_goes_wrong_says_so_and_does_not_pass(world: World) -> None:
     with world.running("demo") as demo:
         wait_for_line(demo, "hello-")
@@ -88,7 +120,7 @@ def test_a_claim_that_does_not_hold_is_remembered(capsys: pytest.CaptureFixture[
     stage = Stage()
     stage.claim("the sky is blue", True)
     stage.claim("the moon is near", False, "measured 384400 km")
-    stage.end(1.0)
+    stage.end(1.0, "and so on")
 
     shown = capsys.readouterr().out
     assert stage.broken == ["the moon is near (measured 384400 km)"]

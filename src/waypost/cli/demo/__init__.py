@@ -1,20 +1,28 @@
 """``waypost demo``: what Waypost promises, happening.
 
-Nothing is staged: a real registry, real providers in processes of their own, real calls over HTTP,
+Nothing is staged: real registries, real providers in processes of their own, real calls over HTTP,
 real SIGKILLs; every claim is checked and every number measured while it runs.  Reading order:
-``story`` (what happens, and what is claimed of it), ``cast`` (the processes), ``provider`` (the
-program of a provider), ``traffic`` (the consumer) and ``stage`` (what is shown).
+``story`` and ``cluster_story`` (what happens, and what is claimed of it), ``cast`` (the processes),
+``provider`` (the program of a provider), ``traffic`` (the consumer), ``ledger`` (the writer) and
+``stage`` (what is shown).
 """
 
 import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from waypost.cli import exits
 
+if TYPE_CHECKING:
+    from waypost.cli.demo.cast import Cast
+    from waypost.cli.demo.stage import Stage
 
-@click.command()
-def demo() -> int:
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def demo(context: click.Context) -> int:
     """See it work: providers and the registry are killed, and the calls go on.
 
     Takes about twenty seconds, free ports and a temporary directory, and leaves nothing behind.
@@ -22,20 +30,50 @@ def demo() -> int:
     \b
     Exit codes: 0 every claim was checked and held, 5 one did not.
     """
+    if context.invoked_subcommand is not None:
+        return exits.OK
+    from waypost.cli.demo.story import tell
+
+    return _play(tell)
+
+
+@demo.command("cluster")
+def cluster() -> int:
+    """Three nodes: the leader is killed, Raft becomes Paxos and Raft again, a disk is lost.
+
+    Takes less than a minute, free ports and a temporary directory, and leaves nothing behind.
+
+    \b
+    Exit codes: 0 every claim was checked and held, 5 one did not.
+    """
+    from waypost.cli.demo.cluster_story import tell_of_a_cluster
+
+    return _play(tell_of_a_cluster)
+
+
+def _play(tell: "Callable[[Stage, Cast, str], Awaitable[None]]") -> int:
     import asyncio
     import logging
+    import signal
     import tempfile
 
     from waypost.cli.demo.cast import Cast, Failure
     from waypost.cli.demo.stage import Stage
-    from waypost.cli.demo.story import tell
 
     logging.getLogger("waypost").addHandler(logging.NullHandler())  # the story tells it all
     stage = Stage()
+
+    async def play() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await tell(stage, cast, directory)
+
     with tempfile.TemporaryDirectory(prefix="waypost-demo-") as directory:
         cast = Cast(directory)
         try:
-            asyncio.run(tell(stage, cast, directory))
+            asyncio.run(play())
         except Failure as failure:
             print(f"waypost: the demo stopped: {failure}", file=sys.stderr)
             for line in cast.last_words():

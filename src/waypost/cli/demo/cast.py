@@ -6,6 +6,7 @@ it needs no event loop, so it works wherever an interruption hits.
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,17 @@ class Cast:
         doors = ["--port", str(native_port), "--http-port", str(http_port)]
         data = ["--data-dir", str(self._directory / "data")]
         return await self._start("registry", ["-m", "waypost", "serve", "--quiet", *doors, *data])
+
+    async def start_member(self, name: str, address: str, *how: str) -> Actor:
+        """Start a member of a cluster, again if it ran before, on the data that it has."""
+        doors = ["--port", address.rpartition(":")[2], "--http-port", "0"]
+        data = ["--data-dir", str(self._directory / name)]
+        who = ["-m", "waypost", "serve", "--quiet", "--name", name]
+        return await self._start(name, [*who, *doors, *data, *how])
+
+    def wipe(self, name: str) -> None:
+        """Delete all that a member had."""
+        shutil.rmtree(self._directory / name)
 
     async def start_provider(self, server: str, service: str, name: str, ttl_s: float) -> Actor:
         """Start a provider and wait until it is registered."""

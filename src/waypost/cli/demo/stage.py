@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from rich import box
@@ -50,19 +51,19 @@ class Stage:
         """Note a number for the end."""
         self._measured.append((what, value))
 
-    async def show(self, traffic: Traffic) -> None:
-        """Show the traffic until this is cancelled."""
+    async def show(self, traffic: Traffic, beside: Callable[[], str] = str) -> None:
+        """Show the traffic, and what there is to say ``beside`` it, until this is cancelled."""
         if not self._console.is_terminal:
             while True:
                 await asyncio.sleep(_LINE_S)
-                self.say(f"traffic: {_in_words(traffic)}")
+                self.say(f"traffic: {_in_words(traffic)}  {beside()}".rstrip())
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(_in_bars(traffic), refresh=True)
+                live.update(_in_bars(traffic, beside()), refresh=True)
                 await asyncio.sleep(_FRAME_S)
 
-    def end(self, seconds: float) -> None:
-        """Sum up."""
+    def end(self, seconds: float, then: str) -> None:
+        """Sum up, and say what comes ``then``."""
         table = Table("Measured", "", box=box.SIMPLE_HEAD, header_style="bold", show_edge=False)
         for what, value in self._measured:
             table.add_row(Text(what), Text(value))
@@ -73,14 +74,7 @@ class Stage:
             self._console.print(f"NOT SO: {text}", style="bold red", markup=False)
         held = self.claims - len(self.broken)
         self._console.print(f"{held} of {self.claims} claims held, in {seconds:.0f} s.")
-        self._console.print(
-            "\nNext:\n"
-            "  waypost serve --data-dir ./registry          a registry of your own\n"
-            "  waypost register web --port 8000 -- CMD      run a program, registered\n"
-            "  waypost watch                                see it come and go\n"
-            "  waypost --help                               and everything else",
-            markup=False,
-        )
+        self._console.print(then, markup=False)
 
 
 def _in_words(traffic: Traffic) -> str:
@@ -92,7 +86,7 @@ def _in_words(traffic: Traffic) -> str:
     return "  ".join(words)
 
 
-def _in_bars(traffic: Traffic) -> Table:
+def _in_bars(traffic: Traffic, beside: str) -> Table:
     began = time.monotonic() - WINDOW_S
     table = Table(box=None, show_header=False, pad_edge=True)
     for name, share in traffic.shares_since(began).items():
@@ -102,4 +96,6 @@ def _in_bars(traffic: Traffic) -> Table:
     style = "red" if failures else "dim"
     words = f"{len(calls) / WINDOW_S:.0f} calls/s, {len(failures)} failed in the last second"
     table.add_row("", "", Text(words, style=style))
+    if beside:
+        table.add_row("", "", Text(beside, style="dim"))
     return table

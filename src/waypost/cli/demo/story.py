@@ -5,13 +5,19 @@ for a fixed time, but where time itself is the point), and checks what the docum
 """
 
 import asyncio
-import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from waypost.cli.demo.cast import Actor, Cast, Failure
+from waypost.cli.demo.measures import (
+    LOOK_EVERY_S,
+    WAIT_S_MAX,
+    claim_no_failure,
+    ms_since,
+    s_since,
+    until,
+)
 from waypost.cli.demo.stage import Stage
 from waypost.cli.demo.traffic import Sample, Traffic
 from waypost.client.connect import connect
@@ -24,25 +30,25 @@ POLICY: Final = "round_robin"
 """So that a share that is not even has a reason."""
 LEASE_S: Final = 3.0
 NOTICED_S_MAX: Final = 1.0
-WAIT_S_MAX: Final = 15.0
-LOOK_EVERY_S: Final = 0.001
 WATCHED_S: Final = 2.0
 """How long to look on at what should not change."""
 SHARE_MIN: Final = 0.4
+NEXT: Final = """
+Next:
+  waypost serve --data-dir ./registry          a registry of your own
+  waypost register web --port 8000 -- CMD      run a program, registered
+  waypost watch                                see it come and go
+  waypost --help                               and everything else"""
 
 
 async def tell(stage: Stage, cast: Cast, directory: str) -> None:
     """Tell the whole story.  Raises ``Failure`` if it cannot go on."""
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     began = time.monotonic()
     story = _Story(stage, cast)
     await story.begin()
     async with connect(story.server, cache_dir=Path(directory) / "cache") as registry:
         await story.go_on(registry)
-    stage.end(time.monotonic() - began)
+    stage.end(time.monotonic() - began, NEXT)
 
 
 class _Story:
@@ -63,7 +69,7 @@ class _Story:
         began = time.monotonic()
         self._registry_process = await self._cast.start_registry()
         self.server = self._registry_process.said["native"]
-        ready = _ms_since(began)
+        ready = ms_since(began)
         stage.say(
             f"process {self._registry_process.process.pid}: a registry at {self.server}, "
             f"durable, ready after {ready}"
@@ -104,7 +110,7 @@ class _Story:
         stage.act(f"2. kill -9 {victim.process.pid}: {victim.name} dies, without a word to anybody")
         killed = time.monotonic()
         cast.kill(victim)
-        await self._until(lambda: victim.name not in self._usable(), "the consumer to notice")
+        await until(lambda: victim.name not in self._usable(), "the consumer to notice")
         noticed = time.monotonic()
         shown = f"{(noticed - killed) * 1000:.0f} ms"
         stage.claim(
@@ -119,12 +125,12 @@ class _Story:
         self._claim_no_failure("none after that", noticed)
         shares = traffic.shares_since(noticed)
         stage.claim(f"all traffic is with {other.name}", list(shares) == [other.name])
-        await self._until(lambda: victim.name not in self._known(), "it to be deregistered")
-        stage.say(f"its grace of 2 s over, it was deregistered {_s_since(killed)} after its death")
+        await until(lambda: victim.name not in self._known(), "it to be deregistered")
+        stage.say(f"its grace of 2 s over, it was deregistered {s_since(killed)} after its death")
         self._providers = [other]
         began = time.monotonic()
         newcomer = await self._add_provider("hello-3")
-        await self._until(
+        await until(
             lambda: newcomer.name in traffic.shares_since(began), "the newcomer's first call"
         )
         called = min(s.ended for s in traffic.since(began) if s.instance == newcomer.name)
@@ -140,7 +146,7 @@ class _Story:
         stage.act(f"3. kill -9 {pid}: the registry dies")
         killed = time.monotonic()
         self._cast.kill(self._registry_process)
-        await self._until(lambda: self._service.source == "cache", "the consumer to notice")
+        await until(lambda: self._service.source == "cache", "the consumer to notice")
         await asyncio.sleep(WATCHED_S)
         shares = traffic.shares_since(killed)
         stage.claim(
@@ -153,7 +159,7 @@ class _Story:
             answer.source == "cache" and len(answer.records) == len(self._providers),
         )
         await self._restart_the_registry()
-        stage.measured("the registry away, under traffic", _s_since(killed))
+        stage.measured("the registry away, under traffic", s_since(killed))
         self._claim_no_failure("none while it was away", killed)
 
         after, found = await self._registry.status(), await self._instances()
@@ -180,19 +186,19 @@ class _Story:
         self._registry_process = await self._cast.start_registry(
             *(int(said[door].rpartition(":")[2]) for door in ("native", "http"))
         )
-        ready = _ms_since(began)
+        ready = ms_since(began)
         stage.say(
             f"process {self._registry_process.process.pid}: the registry again, after {ready}"
         )
         stage.measured("the registry restarted, its data recovered", ready)
         began = time.monotonic()
-        await self._until(lambda: self._service.source == "follower", "the consumer's watch")
+        await until(lambda: self._service.source == "follower", "the consumer's watch")
         wanted = len(self._providers) + 1
         while (await self._status()) < wanted:
             if time.monotonic() - began > WAIT_S_MAX:
                 raise Failure(f"after {WAIT_S_MAX:g} s not everybody has come back")
             await asyncio.sleep(LOOK_EVERY_S)
-        shown = _ms_since(began)
+        shown = ms_since(began)
         stage.say(f"{shown} later everybody is connected again")
         stage.measured("providers and consumer connected again after that", shown)
 
@@ -202,7 +208,7 @@ class _Story:
         stage.act(f"4. {leaving.name} is drained, and stops")
         began = time.monotonic()
         drained = await self._registry.drain(SERVICE, leaving.name)
-        shown = _ms_since(began)
+        shown = ms_since(began)
         stage.claim(
             f"drained within {shown}, confirmed by {drained.watchers - drained.unseen} of "
             f"{drained.watchers} watchers: nobody picks it any more",
@@ -210,12 +216,12 @@ class _Story:
         )
         stage.measured("a drain, confirmed by every watcher", shown)
         done = time.monotonic()
-        await self._until(
+        await until(
             lambda: all(s.ended < time.monotonic() - 0.1 for s in _of(traffic, leaving, began)),
             "its last calls to end",
         )
         code = await self._cast.dismiss(leaving)
-        await self._until(lambda: leaving.name not in self._known(), "it to be deregistered")
+        await until(lambda: leaving.name not in self._known(), "it to be deregistered")
         await asyncio.sleep(WATCHED_S / 2)
         stage.claim(
             "it was called no more after that, and ended by itself",
@@ -231,7 +237,7 @@ class _Story:
         self._providers.append(provider)
         self._stage.say(
             f"process {provider.process.pid}: {name} serves at port {provider.said['port']}, "
-            f"registered {_ms_since(began)} after its start"
+            f"registered {ms_since(began)} after its start"
         )
         return provider
 
@@ -257,21 +263,8 @@ class _Story:
         except Unavailable:
             return 0
 
-    async def _until(self, is_so: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + WAIT_S_MAX
-        while not is_so():
-            if time.monotonic() > deadline:
-                raise Failure(f"waited {WAIT_S_MAX:g} s in vain for {what}")
-            await asyncio.sleep(LOOK_EVERY_S)
-
     def _claim_no_failure(self, words: str, began: float) -> None:
-        calls = self._traffic.since(began)
-        failures = self._traffic.failures_since(began)
-        self._stage.claim(
-            f"failed calls: {words} ({len(calls)} made)",
-            bool(calls) and not failures,
-            f"{len(failures)} failed, the first with {failures[-1].error}" if failures else "",
-        )
+        claim_no_failure(self._stage, self._traffic, words, began)
 
 
 def _of(traffic: Traffic, provider: Actor, began: float) -> list[Sample]:
@@ -280,11 +273,3 @@ def _of(traffic: Traffic, provider: Actor, began: float) -> list[Sample]:
 
 def _shown(shares: dict[str, float]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-
-
-def _ms_since(began: float) -> str:
-    return f"{(time.monotonic() - began) * 1000:.0f} ms"
-
-
-def _s_since(began: float) -> str:
-    return f"{time.monotonic() - began:.1f} s"
