@@ -153,6 +153,13 @@ def _strike_network(
             links = both
         case "cut_one_way":
             links = ((here, there),)
+        case "maroon":
+            members = [m.number for m in stage.machines if m.nid in stage.oracle.epoch.members]
+            company = [n for n in members if n != here]
+            few = company[fault.amount % max(1, len(company)) :][: (len(members) - 1) // 2 - 1]
+            island = [here, *(few if fault.amount % 3 else ())]
+            shore = [n for n in range(len(stage.machines)) if n not in island]
+            links = tuple(link for a in island for b in shore for link in ((a, b), (b, a)))
         case "bridge":
             links = tuple((a, b) for a in rest for b in rest if a != b)
         case _:

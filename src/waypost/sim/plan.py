@@ -32,6 +32,7 @@ FaultKind = Literal[
     "cut",  # the link between two machines, both ways
     "cut_one_way",
     "split",  # the machines in two halves; `amount` is the mask of one half
+    "maroon",  # cut off, with so many others that it is still a minority
     "bridge",  # one machine hears all, the others hear only it
     "clog",  # what is sent on a link arrives when the fault ends, all at once
     "slow",  # a link becomes slow by `amount` ms
@@ -60,6 +61,7 @@ _WEIGHTS: Final[dict[FaultKind, int]] = {
     "cut": 4,
     "cut_one_way": 4,
     "split": 5,
+    "maroon": 8,
     "bridge": 3,
     "clog": 4,
     "slow": 3,
@@ -87,6 +89,7 @@ _CHURN: Final[tuple[FaultKind, ...]] = (
     "cut",
     "cut_one_way",
     "split",
+    "maroon",
     "clog",
     "stall",
     "transfer",
@@ -95,12 +98,10 @@ _CHURN: Final[tuple[FaultKind, ...]] = (
 """What makes leaders come and go."""
 Pace = Literal["calm", "normal", "churn", "storm"]
 """Storm: the network is as slow as elections are long, so that several are always under way."""
-PACES: Final[tuple[Pace, ...]] = ("calm", "normal", "normal", "churn", "storm")
-_COUNTS: Final[dict[Pace, tuple[int, ...]]] = {
+PACES: Final[tuple[Pace, ...]] = ("calm", "normal", "normal", "churn", "churn", "storm", "storm")
+_COUNTS: Final = {
     "calm": (0, 2, 4),
     "normal": (6, 10, 16, 24),
-    "churn": (25, 40, 60),
-    "storm": (5, 15, 40),
 }
 _WILD: Final[tuple[Pace, ...]] = ("churn", "storm")
 _EPOCH_CHANGES: Final = ("switch", "grow", "shrink", "swap", "wipe")
@@ -182,6 +183,7 @@ class Setting(msgspec.Struct, frozen=True, gc=False):
     """Entries after which a node takes a snapshot."""
     keeps_tail: bool
     """Whether a node keeps the log between its last two snapshots."""
+    heartbeat: Ns
     trailing: int
     """Entries that a core keeps behind a snapshot."""
     window_bytes: int
@@ -219,7 +221,7 @@ def draw_plan(seed: int, engine: Engine) -> Plan:
     pace = rng.choice(PACES)
     setting = _draw_setting(rng, engine, pace)
     is_wild = pace in _WILD
-    horizon = rng.choice((4000, 6000) if is_wild else (1500, 2500, 2500, 4000)) * MS
+    horizon = rng.choice((3000, 4500) if is_wild else (1500, 2500, 2500, 4000)) * MS
     faults = _draw_faults(rng, setting, horizon, pace)
     return Plan(seed, setting, faults, _draw_tasks(rng, setting, horizon, pace), horizon)
 
@@ -229,7 +231,7 @@ def _draw_setting(rng: Random, engine: Engine, pace: Pace) -> Setting:
     spares = rng.choice((0, 0, 1, 2))
     machines = members + spares
     is_storm = pace == "storm"
-    delay_max = rng.choice((50, 100, 150) if is_storm else (1, 2, 5, 20)) * MS
+    delay_max = rng.choice((30, 60, 100) if is_storm else (1, 2, 5, 20)) * MS
     drifts = rng.choice((0, 1_000, 20_000))
     lags = rng.random() < 0.2
     return Setting(
@@ -251,6 +253,7 @@ def _draw_setting(rng: Random, engine: Engine, pace: Pace) -> Setting:
         lag=tuple(rng.choice((0, 0, 2, 10)) * MS if lags else 0 for _ in range(machines)),
         snapshot_every=rng.choice((8, 20, 60, 1_000)),
         keeps_tail=rng.random() < 0.5,
+        heartbeat=rng.choice((30, 50)) * MS,
         trailing=rng.choice((0, 4, 16, 10_000)),
         window_bytes=rng.choice((500, 4_000, 4 << 20)),
         append_bytes=rng.choice((300, 256 << 10)),
@@ -272,26 +275,32 @@ def _draw_faults(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tupl
     if setting.leases:  # they are for clocks that drift and do nothing worse
         kinds = [kind for kind in kinds if kind not in _CLOCK_FAULTS] or ["crash"]
     weights = [_WEIGHTS[kind] * rng.choice((1, 1, 3)) for kind in kinds]
-    count = rng.choice(_COUNTS[pace])
-    prefers_leader = rng.choice((0.4, 0.8) if pace in _WILD else (0.1, 0.4, 0.8))
+    is_wild = pace in _WILD
+    prefers_leader = rng.choice((0.5, 0.9) if is_wild else (0.1, 0.4, 0.8))
     faults: list[Fault] = []
-    for _ in range(count):
+    for at, span in _draw_times(rng, horizon, pace):
         kind = rng.choices(kinds, weights)[0]
         machine = rng.randrange(machines)
         other = (machine + rng.randrange(1, machines)) % machines if machines > 1 else machine
         if rng.random() < prefers_leader:
             machine = LEADER
-        faults.append(
-            Fault(
-                at=rng.randrange(50 * MS, horizon),
-                kind=kind,
-                machine=machine,
-                other=other,
-                span=int(10 * MS * 2 ** (rng.random() * 7)),  # 10 ms to 1.3 s, most of them short
-                amount=rng.randrange(1, 200),
-            )
-        )
+        faults.append(Fault(at, kind, machine, other, span, rng.randrange(1, 200)))
     return tuple(sorted(faults, key=_when))
+
+
+def _draw_times(rng: Random, horizon: Ns, pace: Pace) -> list[tuple[Ns, Ns]]:
+    """When faults strike, and for how long: here and there, or one upon the other."""
+    if pace not in _WILD:  # 10 ms to 1.3 s, most of them short
+        return [
+            (rng.randrange(50 * MS, horizon), int(10 * MS * 2 ** (rng.random() * 7)))
+            for _ in range(rng.choice(_COUNTS[pace]))
+        ]
+    times: list[tuple[Ns, Ns]] = []
+    at, step = 50 * MS, rng.choice((60, 120, 200)) * MS
+    while at < horizon:
+        times.append((at, 20 * MS + int(rng.random() * 2.5 * step)))
+        at += 1 + int(rng.random() * 2 * step)
+    return times
 
 
 def _draw_tasks(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tuple[Task, ...]:
@@ -302,7 +311,7 @@ def _draw_tasks(rng: Random, setting: Setting, horizon: Ns, pace: Pace) -> tuple
     services = rng.choice((1, 2, 3))
     tasks: list[Task] = []
     for client in range(setting.clients):
-        gap = rng.choice((40, 100, 200) if pace in _WILD else (15, 40, 100)) * MS
+        gap = rng.choice((20, 40, 80) if pace in _WILD else (15, 40, 100)) * MS
         at = rng.randrange(100 * MS)
         while at < horizon:
             kind = rng.choices(kinds, weights)[0]

@@ -67,6 +67,7 @@ class World:
         self.network = Network(setting, stream(seed, "network"), self._deliver)
         settings = Settings(
             election=ELECTION,
+            heartbeat=setting.heartbeat,
             leases=setting.leases,
             trailing_entries=setting.trailing,
             window_bytes=setting.window_bytes,
