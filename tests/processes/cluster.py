@@ -39,9 +39,10 @@ class NodeProcess:
     def begin(self) -> None:
         """Start it; ``wait_ready`` returns when its doors are open."""
         command = [*self._at, sys.executable, "-m", "waypost", "serve", "--name", self.name]
-        command += ["--data-dir", str(self.directory), "--http-port", "0", "-q"]
+        command += ["--data-dir", str(self.directory), "--http-port", "0", "-v"]
         command += ["--port", self.address.rsplit(":", 1)[1], *self._options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
     def wait_ready(self) -> None:
         assert self.process is not None
@@ -63,6 +64,11 @@ class NodeProcess:
     def wipe(self) -> None:
         """Lose its disk."""
         shutil.rmtree(self.directory)
+
+    @property
+    def log(self) -> Path:
+        """What it says on its standard error, over all its lives."""
+        return self.directory.with_name(f"{self.name}.log")
 
     @property
     def is_running(self) -> bool:

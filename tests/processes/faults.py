@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -42,6 +43,8 @@ BEFORE_S: Final = 0.5
 AFTER: Final = 100
 """So many more answers end a round."""
 SETTLE_S: Final = 0.5
+SLOW_NS: Final = 800_000_000
+"""Why nobody was answered for longer is told on standard error."""
 
 
 class Gaps(msgspec.Struct, frozen=True):
@@ -91,11 +94,13 @@ async def run_rounds(
         gaps: dict[str, list[tuple[int, int]]] = {fault: [] for fault in faults}
         for fault in faults:
             await asyncio.sleep(BEFORE_S)
-            began = time.monotonic_ns()
+            began, began_s = time.monotonic_ns(), time.time()
             async with _fault(cluster, network, fault, len(gaps[fault]), seconds):
                 await _until_led_again(load, time.monotonic_ns())
             await load.until_answered(AFTER)
             gaps[fault].append(load.gaps(began - int(BEFORE_S * 5e8), time.monotonic_ns()))
+            if gaps[fault][-1][0] > SLOW_NS:
+                _tell_of(cluster, fault, began_s)
             await cluster.until_members("abc")
             await asyncio.sleep(SETTLE_S)
         await load.stop()
@@ -105,6 +110,20 @@ async def run_rounds(
         await asyncio.to_thread(cluster.stop)
         if network is not None:
             network.close()
+
+
+def _tell_of(cluster: ClusterProcesses, fault: str, since: float) -> None:
+    """What the nodes said of a round that took long."""
+    began = datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds")
+    lines = [f"{began[:23]}Z --- {fault}"]
+    for node in cluster.nodes.values():
+        said = node.log.read_text(errors="replace").splitlines()
+        lines += [
+            f"{line[:24]} {node.name}:{line[24:]}"
+            for line in said
+            if line[:23] >= began[:23] and "waypost.node: a read is tried" not in line
+        ]
+    print("\n".join(sorted(lines)), file=sys.stderr)
 
 
 async def _until_led_again(load: SteadyLoad, since_ns: int) -> None:

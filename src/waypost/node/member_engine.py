@@ -276,6 +276,7 @@ class MemberEngine:
             else:
                 others.send_snapshot(nid, index)
         if step.status is not None:
+            self._tell(step.status)
             self._status, self._status_ns = step.status, self._time.clock()
         if step.restore is not None:
             self._restoring = self._loop.create_task(self._restore(step.restore))
@@ -290,6 +291,19 @@ class MemberEngine:
             self._sink.changed()
         if step.retired:
             log.warning("this node is no member any more, and nobody needs it: it may be stopped")
+
+    def _tell(self, now: MemberStatus) -> None:
+        """Log who leads, for whoever wants to know why nobody was answered for a moment."""
+        before = self._status
+        if (before.leader, before.epoch.number) != (now.leader, now.epoch.number):
+            told, leader = log.info, now.epoch.members.get(now.leader)
+            who = f"{leader.name} leads" if leader else "nobody leads"
+        elif before.role != now.role:
+            told, who = log.debug, now.role
+        else:
+            return
+        epoch = now.epoch
+        told("epoch %d (%s), round %d: %s", epoch.number, epoch.engine, now.ballot.round, who)
 
     def _apply(self, step: Step) -> None:
         for done in step.done:
