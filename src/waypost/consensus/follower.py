@@ -2,6 +2,9 @@
 
 Always true: ``verified`` is how far the log equals the leader's, proved by an append of this very
 ballot; the commit index never passes it (G6), and an ack names no more of it than is durable (G7).
+
+An ack leaves when it says something new, so for most appends there is one, when they are durable;
+the next heartbeat makes up for one that was lost.
 """
 
 from waypost.consensus.core import Token
@@ -18,6 +21,8 @@ class Follower:
         "_acked",
         "_hint",
         "_is_ack_due",
+        "_is_ack_urgent",
+        "_is_probed",
         "_round",
         "_site",
         "ballot",
@@ -44,6 +49,8 @@ class Follower:
         self._round = 0
         self._acked: Index = 0
         self._is_ack_due = False
+        self._is_ack_urgent = False  # it does not wait until all that came is durable
+        self._is_probed = False  # the leader looks where the logs meet, and waits for each ack
         self._hint: Index | None = None
 
     def hear(self, message: Append) -> None:
@@ -51,21 +58,28 @@ class Follower:
         site = self._site
         self.heard = site.now
         if message.round >= self._round:
-            self._round = message.round
+            if message.round > self._round:
+                self._round = message.round
+                self._is_ack_due = self._is_ack_urgent = True
             self.leader_is_connected = message.connected
+        if message.frames:
+            self._is_ack_due = True
         if message.echo and (moment := site.own_moment(message.echo) - message.age) > 0:
             site.freshness.offer(moment, message.commit, site.applied)
-        self._is_ack_due = True
 
     def accept(self, end: Index) -> None:
         """The log equals the leader's up to ``end``."""
         self._hint = None
+        if end > self.verified or self._is_probed:
+            self._is_ack_due = True
+        self._is_probed = False
         self.verified = max(self.verified, end)
 
     def reject(self, prev: Index, ballot: Ballot) -> None:
         """There is no entry (prev, ballot) here."""
         site = self._site
         self._hint = max(site.log.hint(prev, ballot), min(site.commit, prev))
+        self._is_probed = self._is_ack_due = self._is_ack_urgent = True
 
     @property
     def match(self) -> Index:
@@ -75,7 +89,7 @@ class Follower:
     def persisted(self) -> None:
         """A write became durable: the leader is to know how far."""
         if self.leader and self.match > self._acked:
-            self._is_ack_due = True
+            self._is_ack_due = self._is_ack_urgent = True
 
     def read(self, token: Token) -> None:
         """Ask the leader; with nobody to ask, fail."""
@@ -96,7 +110,7 @@ class Follower:
     def lose_leader(self) -> None:
         """The leader is silent, or not one any more."""
         self.leader = 0
-        self._is_ack_due = False
+        self._is_ack_due = self._is_ack_urgent = False
         self._site.reads_failed += self.questions.give_up()
 
     def flush(self) -> None:
@@ -105,8 +119,12 @@ class Follower:
             return
         site = self._site
         # The ack asserts the promise of its ballot, and what Paxos accepted in it (G1).
-        if self._is_ack_due and site.journal.hard_is_durable:
-            self._is_ack_due = False
+        if (
+            self._is_ack_due
+            and site.journal.hard_is_durable
+            and (self._is_ack_urgent or site.durable >= self.verified)
+        ):
+            self._is_ack_due = self._is_ack_urgent = False
             site.send(self.leader, self._ack())
         if number := self.questions.next(site.now + site.settings.election):
             site.send(self.leader, Read(self.ballot, number))
