@@ -1,6 +1,7 @@
 """Questions between nodes that have one answer.
 
-A renewal is for the owner of the session, a change of members is for the leader.
+A renewal is for the owner of the session, a change of members is for the leader, and a drain waits
+for the watchers of every node.
 
 Always true: every call is answered, by the other node or by ``Unavailable`` when it is out of
 reach or takes too long; what a node answers for others at the same time is bounded.
@@ -19,6 +20,8 @@ log = logging.getLogger("waypost.node")
 
 RENEW: Final = "renew"
 """Keep a session alive that the asked node owns; the body is its id."""
+SEEN: Final = "seen"
+"""Wait until all who watch a service at the asked node have confirmed a revision."""
 CLUSTER: Final = "cluster"
 """A ``wire.ClusterAsk`` for the leader, from a client of the asking node."""
 JOIN: Final = "join"

@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from waypost.consensus.epoch import encode_epoch
-from waypost.errors import ProtocolViolation, Unavailable, UnknownSession
-from waypost.node.calls import RENEW, Calls
+from waypost.errors import ProtocolViolation, Unavailable, UnknownSession, WaypostError
+from waypost.node.calls import ANSWER_S, RENEW, SEEN, Calls
 from waypost.node.forwarding import take_forward
 from waypost.node.member_engine import MemberEngine
 from waypost.node.membership import Membership
@@ -44,6 +44,9 @@ log = logging.getLogger("waypost.node")
 
 QUORUM_HEARD_NS: Final = 1_000_000_000
 
+_decode_drain = msgspec.msgpack.Decoder(tuple[str, int, int]).decode
+_decode_counts = msgspec.msgpack.Decoder(tuple[int, int]).decode
+
 
 class Cluster:
     """The other nodes, as one node knows them."""
@@ -72,6 +75,7 @@ class Cluster:
         self._taking.is_allowed = lambda: not engine.is_taking_snapshot
         self._joining: asyncio.Task[None] | None = None
         self.calls.serve(RENEW, self._renewed)
+        self.calls.serve(SEEN, self._seen)
         node.writes.forwarding.send = self.peers.send
         node.others = self
         engine.attach(self)
@@ -108,6 +112,30 @@ class Cluster:
             raise UnknownSession("session: this node does not hold it: attach it anew")
         node.sessions.renewed(held, node.clock())
         return b""
+
+    async def all_seen(self, service: str, revision: int, deadline_ms: int) -> tuple[int, int]:
+        """Wait until all who watch a service at the nodes that are there have applied it.
+
+        Who watches at a node that does not answer counts as one that has not confirmed.
+        """
+        body = peer_frames.encode((service, revision, deadline_ms))
+        within_s = deadline_ms / 1000 + ANSWER_S
+
+        async def at(nid: int) -> tuple[int, int]:
+            try:
+                return _decode_counts(await self.calls.call(nid, SEEN, body, within_s))
+            except WaypostError as error:
+                log.info("a drain of %s: %s", service, error)
+                return 1, 1
+
+        counts = await asyncio.gather(*(at(hello.nid) for hello in self.peers.present))
+        return sum(watchers for watchers, _ in counts), sum(unseen for _, unseen in counts)
+
+    async def _seen(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
+        service, revision, deadline_ms = _decode_drain(body)
+        await self._node.barrier()  # what is not applied here has been told to nobody here
+        seen = await self._node.watches.all_seen(service, revision, deadline_ms / 1000)
+        return peer_frames.encode(seen)
 
     async def ask(self, ask: ClusterAsk) -> ClusterState:
         """Answer what a client asks about the members, or do it."""

@@ -43,6 +43,13 @@ class OtherNodes(Protocol):
         """Answer what a client asks about the members, or do it."""
         ...
 
+    async def all_seen(self, service: str, revision: int, deadline_ms: int) -> tuple[int, int]:
+        """Wait until all who watch a service at other nodes have applied ``revision``.
+
+        Returns how many watch there, and how many of them had not confirmed when time was up.
+        """
+        ...
+
     async def call_owner(self, name: str, session: str) -> None:
         """Have the node that owns a session hear that it is alive."""
         ...

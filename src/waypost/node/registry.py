@@ -168,8 +168,15 @@ class Registry:
         await self.set_health(service, instance_id, "draining", "drain asked for")
         # Its latest change: who drains already is not changed, and nobody is told of it again.
         revision = self.record(service, instance_id).revision
-        watchers, unseen = await self._node.watches.all_seen(service, revision, deadline_ms / 1000)
-        return Drained(revision, watchers, unseen)
+        here, others = self._node.watches.all_seen, self._node.others
+        if others is None:
+            watchers, unseen = await here(service, revision, deadline_ms / 1000)
+            return Drained(revision, watchers, unseen)
+        (watchers, unseen), (watchers_there, unseen_there) = await asyncio.gather(
+            here(service, revision, deadline_ms / 1000),
+            others.all_seen(service, revision, deadline_ms),
+        )
+        return Drained(revision, watchers + watchers_there, unseen + unseen_there)
 
     async def write(self, commands: list[Command]) -> Outcomes:
         """Commit commands together, in one log entry; a refused one does not undo the others."""
