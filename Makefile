@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SEEDS ?= 1000
 
-.PHONY: help demo demo-cluster test check bench format clean
+.PHONY: help demo demo-cluster test check simulate mutants bench format clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +40,13 @@ check: $(STAMP)  ## Formatting, lint, floors and types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+simulate: $(VENV)/.package  ## Run clusters under faults; SEEDS=1000 of each engine
+	$(BIN)/waypost simulate --engine raft --seeds $(SEEDS) --jobs 2
+	$(BIN)/waypost simulate --engine paxos --seeds $(SEEDS) --jobs 2
+
+mutants: $(STAMP)  ## Put known bugs back; each must be noticed
+	$(BIN)/python -m tests.mutants
 
 bench: $(STAMP)  ## Measure; beside etcd where it is installed
 	$(BIN)/python -m benchmarks

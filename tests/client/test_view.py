@@ -190,7 +190,7 @@ class Registry:
         self.states.append(state)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_whatever_the_connections_do_the_user_hears_a_true_story_once(data: st.DataObject) -> None:
     """What the user makes of nothing but what it was told is the registry's state in the end."""

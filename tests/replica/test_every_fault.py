@@ -1,4 +1,4 @@
-"""A change of epochs with a fault at every step of it, and with two at many; see ``every_fault``."""
+"""A change of epochs with a fault at every step, and with two at many: see ``every_fault``."""
 
 from collections.abc import Sequence
 
