@@ -23,7 +23,7 @@ FILE_LINES_MAX = 400
 
 # Shrink only: what is longer than it should be, and by how much it may be so today.
 LONG_FUNCTIONS: dict[str, int] = {}
-LONG_FILES: dict[str, int] = {"catalog/state.py": 565}
+LONG_FILES: dict[str, int] = {}
 
 
 def _name(path: Path) -> str:
