@@ -1,5 +1,6 @@
 """What a walk seldom meets: one script for each, over the real cores."""
 
+import msgspec
 import pytest
 from tests.replica.cluster import Cluster
 from tests.replica.walk import clustered
@@ -191,6 +192,33 @@ def test_what_a_node_said_before_it_was_a_member_counts_no_more() -> None:
     assert cluster.nodes[1].status.released
     with pytest.raises(Unavailable, match="does not follow"):
         cluster.change(1, "local", 2, first_leader=2)
+
+
+@pytest.mark.parametrize("engine", ["raft", "paxos"])
+def test_a_member_whose_epoch_rotted_votes_only_when_it_holds_everything_again(
+    engine: str,
+) -> None:
+    cluster = clustered(engine, 1, 2, 3)
+    cluster.append(1, b"before")
+    cluster.run(300)
+    three = cluster.nodes[3]
+    three.crash(0)
+    assert three.disk.boot.entries
+    three.disk.boot = msgspec.structs.replace(three.disk.boot, epoch=None)
+    three.start()
+    assert three.status.role == "learner"
+    three.member.met(cluster.now, 1)
+    roles: list[str] = []
+
+    def is_back() -> bool:
+        roles.append(three.status.role)
+        return three.status.role == "follower"
+
+    cluster.run(2_000, until=is_back)
+    assert roles[-1] == "follower"
+    assert "recovering" in roles
+    cluster.run(300)
+    all_hold_the_log(cluster)
 
 
 def test_all_members_are_replaced_though_the_old_ones_crash_before_they_tell() -> None:

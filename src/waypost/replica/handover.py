@@ -86,16 +86,18 @@ class Handover:
         """Go on where the last run ended; an epoch that had started is led by election only."""
         self._now = now
         known, epoch = self.known, self.known.started
-        assert known.newest is not None or not boot.entries, (
-            "a log without an epoch: the directory is from before there were epochs, and whoever "
-            "opens it knows which one it was in"
-        )
+        is_lost = known.newest is None and bool(boot.entries)
+        if is_lost:
+            # Whoever opens a directory from before there were epochs knows which one it was in;
+            # in any other it rotted, and with it what says which promises still hold.
+            self.hard = msgspec.structs.replace(boot.hard, commit=boot.snap.index, suspect=True)
         if epoch is not None:
             self._maybe_release(epoch)
         if known.coming is None and epoch is not None and known.is_member(epoch):
             self._run_core(epoch, boot, may_lead_first=False)
         else:
-            self.held = HeldLog(boot.snap, boot.entries, boot.hard.commit, boot.faulty)
+            commit = boot.snap.index if is_lost else boot.hard.commit
+            self.held = HeldLog(boot.snap, boot.entries, commit, boot.faulty)
             self.commit = self.held.commit
             if known.coming is not None:
                 self._try_start()

@@ -112,9 +112,10 @@ class Oracle:
         if write.seq != life.seq + 1:
             raise Violation("monotone", f"node {nid}: write {write.seq} follows {life.seq}")
         life.seq = write.seq
-        image = self.nodes[nid].newest
+        known = self.nodes[nid]
+        image = known.newest
         hard = write.hard
-        if hard is not None and hard.promised < image.hard.promised and not image.hard.suspect:
+        if hard is not None and hard.promised < image.hard.promised and not known.has_lost:
             raise Violation(
                 "monotone", f"node {nid} promises {hard.promised} after {image.hard.promised}"
             )
@@ -122,7 +123,8 @@ class Oracle:
             if entry.frame:
                 self._match(nid, entry)
         cut = write.truncate
-        held_cut = cut is not None and self._holds(image, cut)
+        # Who cannot say what its disk lost may give up all of it, and begin anew.
+        held_cut = cut is not None and self._holds(image, cut) and not known.has_lost
         started = image.epoch
         image.apply(write)
         if cut is not None and held_cut and cut > image.snap.index and not self._holds(image, cut):
