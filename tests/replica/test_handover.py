@@ -5,7 +5,7 @@ import pytest
 from tests.replica.cluster import Cluster
 from tests.replica.walk import clustered
 
-from waypost.consensus.core import KIND_SEAL, Nid
+from waypost.consensus.core import KIND_SEAL, Hard, Nid
 from waypost.consensus.messages import ballot_of
 from waypost.errors import Invalid, Unavailable
 from waypost.replica.peer_messages import InEpoch
@@ -219,6 +219,21 @@ def test_a_member_whose_epoch_rotted_votes_only_when_it_holds_everything_again(
     assert "recovering" in roles
     cluster.run(300)
     all_hold_the_log(cluster)
+
+
+def test_a_learner_whose_disk_lost_something_is_not_made_a_member() -> None:
+    cluster = clustered("raft", 1, 2, 3)
+    cluster.add(4)
+    four = cluster.nodes[4]
+    four.member.met(cluster.now, 1)
+    cluster.run(300)
+    four.crash(0)
+    boot = four.disk.boot
+    four.disk.boot = msgspec.structs.replace(boot, hard=Hard(commit=boot.hard.commit, suspect=True))
+    four.start()
+    cluster.run(300)
+    with pytest.raises(Invalid, match="or its damaged disk cannot tell"):
+        cluster.change(cluster.leader(), "raft", 1, 2, 3, 4)
 
 
 def test_all_members_are_replaced_though_the_old_ones_crash_before_they_tell() -> None:

@@ -69,7 +69,7 @@ class Asking:
         self._sent = now
         self.deadline = now + self._election
         known, commit = log.known, log.held.commit
-        fetch = Fetch(known.lineage, known.number, commit, now, log.has_voted, known.coming)
+        fetch = Fetch(known.lineage, known.number, commit, now, log.may_have_voted, known.coming)
         self._outbox.say(self._target, fetch)
 
     def answered(self, now: Ns, src: Nid, message: Fetched) -> None:

@@ -82,8 +82,8 @@ def check_readiness(
             )
         elif asker.has_voted:
             raise Invalid(
-                f"members: {shown} was a member before: start it with an empty data directory, so "
-                "that it joins under a number of its own",
+                f"members: {shown} was a member before, or its damaged disk cannot tell: start it "
+                "with an empty data directory, so that it joins under a number of its own",
                 field="members",
             )
         elif asker.commit < floor:

@@ -110,6 +110,11 @@ class Handover:
         return self.hard.promised != NO_BALLOT
 
     @property
+    def may_have_voted(self) -> bool:
+        """A disk that lost something cannot say that it never promised anything."""
+        return self.has_voted or self.hard.suspect
+
+    @property
     def is_removed(self) -> bool:
         """Whether it was a member, is none any more, and is needed by nobody."""
         known = self.known

@@ -54,7 +54,7 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     sent: Ns
     """The sender's clock, to be echoed; no other clock is compared with it."""
     has_voted: bool
-    """The sender was a member once: it must not be made one again under this number."""
+    """The sender was a member once, or cannot tell: it must not be made one under this number."""
     epoch: Epoch | None = None
     """The epoch whose beginning the sender lacks: who holds its Seal learns that it committed."""
 
