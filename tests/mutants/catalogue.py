@@ -397,8 +397,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "G1",
         "an-ack-before-its-promise-is-durable",
         _C + "follower",
-        "if self._is_ack_due and site.journal.hard_is_durable:",
-        "if self._is_ack_due:",
+        "            and site.journal.hard_is_durable\n",
+        "",
     ),
     Mutant(
         "47",

@@ -67,7 +67,7 @@ def simulate(until: float) -> str:
     seed = 0
     while time.monotonic() < until:
         for engine in ("raft", "paxos"):
-            outcome = run_seed(seed, engine)  # type: ignore[arg-type]
+            outcome = run_seed(seed, engine)
             if outcome.failure is not None:
                 return f"{engine} {seed}: {outcome.failure.invariant}: {outcome.failure.what[:120]}"
         seed += 1
