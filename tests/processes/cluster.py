@@ -39,7 +39,7 @@ class NodeProcess:
     def begin(self) -> None:
         """Start it; ``wait_ready`` returns when its doors are open."""
         command = [*self._at, sys.executable, "-m", "waypost", "serve", "--name", self.name]
-        command += ["--data-dir", str(self.directory), "--http-port", "0", "-v"]
+        command += ["--data-dir", str(self.directory), "--http-port", "0"]
         command += ["--port", self.address.rsplit(":", 1)[1], *self._options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
