@@ -229,3 +229,22 @@ def test_a_client_that_is_closed_leaves_no_write_waiting() -> None:
             await asked
 
     writing(test)
+
+
+def test_a_write_is_not_forgotten_between_the_end_of_its_time_and_the_verdict() -> None:
+    async def test(registry: Registry, here: ScriptedNode, others: list[ScriptedNode]) -> None:
+        here.answers[wire.WRITE] = lambda peer, frame_id, body: None
+        writing = registry._writing
+        loop = asyncio.get_running_loop()
+        at = loop.time() + 0.2
+
+        def refused_ones_are_due() -> None:
+            # In the turn in which the time is up, before the one who waited runs again.
+            loop.call_soon(writing._say_refused)
+
+        loop.call_at(at, refused_ones_are_due)
+        with pytest.raises(TimedOut, match="may still be carried out"):
+            await writing.write(Deregister("orders", "o1"), at - loop.time())
+
+    for _ in range(5):
+        writing(test)

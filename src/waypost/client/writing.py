@@ -79,11 +79,13 @@ class Writing:
         future = self.enqueue(command)
         try:
             async with asyncio.timeout_at(deadline):
-                return await future
+                # Shielded, so that what is known of it is still there when time is up: whoever
+                # comes by between that and the next line would forget a write without a waiter.
+                return await asyncio.shield(future)
         except TimeoutError:
             raise self._why_not(future, timeout_s) from None
         finally:
-            if future.cancelled():
+            if future.cancel():
                 self._writes.forget(_is_pending)
                 self._flush_soon()  # there may be room now
 
