@@ -143,10 +143,14 @@ class Cluster:
 
     async def start(self, *names: str) -> None:
         """Start these, or all; returns when every node that is up takes writes."""
+        await self.begin(*names)
+        await self.led()
+
+    async def begin(self, *names: str) -> None:
+        """Start these, or all; returns when their doors are open, whatever they know by then."""
         nodes = {name: self._node(name) for name in names or self.names}
         await asyncio.gather(*(node.start() for node in nodes.values()))
         self.up.update(nodes)
-        await self.led()
 
     async def stop(self, *names: str) -> None:
         """Stop these, or all, as a planned restart does."""

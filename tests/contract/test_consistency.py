@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from tests.contract.clusters import Cluster
-from tests.contract.engines import ASKING, ELECTING, on
+from tests.contract.engines import ASKING, ELECTING, OF_SEVERAL, on
 from tests.contract.telling import told
 
 from waypost import wire
@@ -103,6 +103,19 @@ async def test_only_the_node_that_leads_answers_as_the_leader(
     for name in cluster.names:
         answer = await cluster.up[name].registry.resolve(Resolve(service))
         assert answer.source == ("leader" if name == leader else "follower")
+
+
+@on(OF_SEVERAL)
+@told
+async def test_a_node_that_was_away_answers_linearizably_with_what_it_missed(
+    rough: Cluster, service: str
+) -> None:
+    away = rough.names[-1]
+    await rough.kill(away)
+    async with rough.peer(rough.names[0]) as peer:
+        await peer.register(service, "o1", version="missed")
+    await rough.begin(away)
+    assert await rough.reads(away, service) == {"o1": "missed"}
 
 
 @on(ASKING)
