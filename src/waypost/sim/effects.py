@@ -3,11 +3,13 @@
 What the first node says came of an entry is what all must say, whenever they apply it.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from hashlib import blake2b
 
-from waypost.commands import Origin
+from waypost.catalog.state import Applied
+from waypost.commands import Origin, Outcome, Refused
 from waypost.consensus.core import Index, Nid
+from waypost.errors import TooOld
 from waypost.sim.violation import Violation
 
 
@@ -25,12 +27,12 @@ class Effects:
         if self._outcomes.setdefault(index, outcomes) != outcomes:
             raise Violation("state", f"entry {index} had another effect at node {nid} than before")
 
-    def took(
-        self, origins: Iterable[Origin | None], repeated: Container[int], index: Index
-    ) -> None:
+    def took(self, origins: Iterable[Origin | None], applied: Applied, index: Index) -> None:
         """The writes of the entry at ``index``, but for those that had been applied before."""
         for place, origin in enumerate(origins):
-            if origin is not None and place not in repeated:
+            if origin is None or place in applied.repeated:
+                continue
+            if not any(_is_too_old(outcome) for outcome in applied.outcomes[place]):
                 self.once.append((origin.client, origin.seq, index))
 
     def state(self, nid: Nid, index: Index, data: bytes) -> None:
@@ -40,3 +42,8 @@ class Effects:
             raise Violation(
                 "state", f"node {nid} has another state after entry {index} than others had"
             )
+
+
+def _is_too_old(outcome: Outcome) -> bool:
+    """Whether the write came again after so many others that nobody knows any more."""
+    return isinstance(outcome, Refused) and outcome.code == TooOld.code

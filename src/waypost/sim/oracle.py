@@ -104,7 +104,10 @@ class Oracle:
     def synced(self, nid: Nid) -> None:
         """Something became durable."""
         known = self.nodes[nid]
-        known.promised = max(known.promised, known.durable.hard.promised)
+        durable = known.durable
+        known.promised = max(known.promised, durable.hard.promised)
+        if durable.entries and durable.entries[-1].frame:
+            self._match(nid, durable.entries[-1])
 
     def writes(self, life: Life, write: Write) -> None:
         """A node hands a write to its disk; after this ``newest`` has it."""
@@ -120,7 +123,8 @@ class Oracle:
                 "monotone", f"node {nid} promises {hard.promised} after {image.hard.promised}"
             )
         for entry in write.entries:
-            if entry.frame:
+            # A leader's own entries may be lost with its disk before anyone hears of them.
+            if entry.frame and entry.ballot.node != nid:
                 self._match(nid, entry)
         cut = write.truncate
         # Who cannot say what its disk lost may give up all of it, and begin anew.

@@ -308,7 +308,7 @@ class Process:
             applied = replica.committed(index, payload, token // 2)
             if is_first:
                 origins = decode_batch(payload).origins
-                oracle.effects.took(origins, applied.repeated, index)
+                oracle.effects.took(origins, applied, index)
             oracle.effects.came_of(self.nid, index, _effect_of(applied))
             if index % DIGEST_EVERY == 0:
                 oracle.effects.state(self.nid, index, b"".join(dump(replica.catalog)))
