@@ -227,7 +227,9 @@ class Handover:
         """The entries that are newly committed, up to the Seal of the present epoch."""
         entries = tuple(self.slice(self.handed + 1, self.commit))
         epoch = self.known.started
-        if epoch is not None:
+        # Who is on its way to a later epoch holds nothing but what is committed, and no Seal on the
+        # way there tells it anything.
+        if epoch is not None and self.known.coming is None:
             for position, entry in enumerate(entries):
                 if entry.kind == KIND_SEAL and entry.ballot.epoch == epoch.number:
                     entries = entries[: position + 1]
