@@ -11,6 +11,7 @@ from tests.client.scripted import Peer, ScriptedNode, registers_all, scripted
 import waypost
 from waypost import wire
 from waypost.client.registry import Registry
+from waypost.client.retry import TOKENS_MAX
 from waypost.errors import Invalid, Overloaded, TimedOut, Unavailable
 
 Test = Callable[[Registry, ScriptedNode, list[ScriptedNode]], Coroutine[Any, Any, None]]
@@ -79,6 +80,23 @@ def test_a_read_whose_node_dies_is_asked_at_the_next_one() -> None:
 
         assert (await registry.resolve("orders")).revision == 3
         assert (await registry._link.connected()).address == others[0].address
+
+    asking(test, others=1)
+
+
+def test_all_reads_that_a_lost_connection_owed_are_asked_again_however_many() -> None:
+    many = 10 * int(TOKENS_MAX)
+
+    async def test(registry: Registry, here: ScriptedNode, others: list[ScriptedNode]) -> None:
+        others[0].answers[wire.RESOLVE] = resolved
+        asked = [asyncio.create_task(registry.resolve("orders")) for _ in range(many)]
+        for _ in range(many):
+            await here.expect(wire.RESOLVE)
+
+        here.is_silent = True  # and never answers anybody again
+        here.peer.close()
+
+        assert {answer.revision for answer in await asyncio.gather(*asked)} == {3}
 
     asking(test, others=1)
 

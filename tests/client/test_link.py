@@ -77,9 +77,52 @@ def test_a_node_that_accepts_and_never_answers_is_passed_over_within_the_timeout
     linked(2, test, first_is_silent)
 
 
+def test_a_node_that_falls_silent_is_left_for_one_that_answers_long_before_its_deadline() -> None:
+    def patiently(nodes: list[ScriptedNode]) -> None:
+        nodes[0].ping_ms, nodes[0].deadline_ms = 20, 60_000
+
+    async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
+        first = await ear.heard.get()
+        assert first is not None
+        asked = asyncio.create_task(first.ask(wire.STATUS))
+        await nodes[0].expect(wire.STATUS)
+
+        nodes[0].is_silent = True
+        second = await ear.heard.get()
+
+        assert second is not None, "there was a connection all the time"
+        assert second.address == nodes[1].address
+        assert await first.closed == "it is silent, and another node took over"
+        with pytest.raises(Unavailable):
+            await asked
+
+    linked(2, test, patiently)
+
+
+def test_a_node_that_falls_silent_is_kept_if_no_other_one_answers() -> None:
+    def patiently(nodes: list[ScriptedNode]) -> None:
+        nodes[0].ping_ms, nodes[0].deadline_ms = 20, 60_000
+        nodes[1].is_silent = True
+
+    async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
+        first = await ear.heard.get()
+        assert first is not None
+
+        nodes[0].is_silent = True
+        while len(nodes[1].peers) < 2:  # it was asked, in vain, and more than once
+            await asyncio.sleep(0.01)
+        nodes[0].is_silent = False
+        await first.fence()
+
+        assert link.connection is first
+        assert ear.heard.empty()
+
+    linked(2, test, patiently, connect_timeout_s=0.05)
+
+
 def test_a_node_that_falls_silent_is_left_within_its_deadline() -> None:
     def quickly(nodes: list[ScriptedNode]) -> None:
-        nodes[0].ping_ms, nodes[0].deadline_ms = 20, 150
+        nodes[0].ping_ms, nodes[0].deadline_ms = 100, 150
 
     async def test(link: Link, ear: Ear, nodes: list[ScriptedNode]) -> None:
         first = await ear.heard.get()

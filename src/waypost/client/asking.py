@@ -91,7 +91,10 @@ class Asking:
                         tried.append(_told(connection.address, error))
                         wait_s = wait_before_retry_ms(error, len(tried), self._draw()) / 1000
                         is_too_late = loop.time() + wait_s >= deadline
-                        if is_too_late or not self._budget.spend(_now_ms()):
+                        # What a lost connection owed is asked once on each that takes its place:
+                        # that adds no load to what the registry can have seen.
+                        may_retry = not connection.is_open or self._budget.spend(_now_ms())
+                        if is_too_late or not may_retry:
                             if len(tried) > 1:
                                 raise _after(tried, error) from error
                             raise

@@ -7,7 +7,7 @@ Always true: every request that was made is answered, by the node or, when the c
 ``Unavailable`` (a write may outlive the connection, and is for ``writing`` to answer); what is
 asked at a time is bounded by ``UNDER_WAY_MAX``; each side lets the other hear from it every
 ``ping_ms``, and one that heard nothing for ``deadline_ms`` ends the connection, so that a half-open
-connection cannot last.
+connection cannot last.  ``on_silent`` is told well before that: another node may answer meanwhile.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ from waypost.errors import (
 from waypost.transport.frames import FrameReader, encode_frame
 
 UNDER_WAY_MAX: Final = 1024
+SILENT_PINGS: Final = 2
+"""A node of which nothing was heard for so many times ``ping_ms`` owes the answer to a ping."""
 _AGENT: Final = f"waypost-python/{version('waypost')}"
 _EVENTS: Final = frozenset((wire.SNAPSHOT, wire.CHANGES, wire.BOOKMARK))
 
@@ -55,6 +57,7 @@ class Connection(asyncio.Protocol):
         self.on_event: Told = _ignore
         self.on_written: OnWritten = _nobodys
         self.on_going: Callable[[], None] = _nothing
+        self.on_silent: Callable[[], None] = _nothing
         self.is_told_to_go = False
         self.on_moved: Callable[[], None] = _nothing
         self.next_id = identity.next_id
@@ -118,6 +121,12 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether it can still be used."""
         return self._transport is not None and not self._why
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the node should have been heard by now."""
+        silent_s = self._loop.time() - self.heard_at
+        return silent_s >= SILENT_PINGS * self.welcome.ping_ms / 1000
 
     @property
     def local_host(self) -> str:
@@ -252,6 +261,8 @@ class Connection(asyncio.Protocol):
         if silent_s >= self.welcome.deadline_ms / 1000:
             self.abort(f"nothing heard for {silent_s:.1f} s")
             return
+        if self.is_silent:
+            self.on_silent()
         if silent_s >= ping_s or now - self._said_at >= ping_s:
             self.say(wire.PING, 0)
         self._watchman = self._loop.call_later(ping_s / 2, self.keep_alive)

@@ -2,7 +2,8 @@
 
 Connects in the background and stays connected until it is closed, moving from address to address
 by ``failover``.  A node that says that it is going is left before it goes: the next connection
-stands before this one ends, so that no provider's connection ever breaks for it.
+stands before this one ends, so that no provider's connection ever breaks for it.  One that has
+fallen silent is left likewise, long before its deadline, if another one answers.
 
 Each node tells who the others are; who was given fewer addresses than there are members, and found
 the others so, moves once, to any of them: or all clients would stay at the address that they have
@@ -185,7 +186,10 @@ class Link:
                     self._loop.call_later(wait_s, self._still_here, connection)
             else:
                 self._use(successor)
-                connection.retire(RETIRE_S)
+                if connection.is_silent:
+                    connection.abort("it is silent, and another node took over")
+                else:
+                    connection.retire(RETIRE_S)
                 connection = successor
         self._connection = None
         why = connection.closed.result()
@@ -212,7 +216,7 @@ class Link:
     def _use(self, connection: Connection) -> None:
         self._connection = connection
         self._leave = self._loop.create_future()
-        connection.on_going = self.leave
+        connection.on_going = connection.on_silent = self.leave
         self._failover.moved(connection.address)
         self._learn(connection)
         self._has_connected = True
