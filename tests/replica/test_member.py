@@ -1,8 +1,11 @@
 """A member over all epochs: what it hands out is one log, and every token is answered once."""
 
+import msgspec
 import pytest
 from tests.replica.cluster import Cluster, members
+from tests.replica.walk import clustered
 
+from waypost.consensus.core import Hard
 from waypost.errors import Invalid, Unavailable
 
 
@@ -107,3 +110,33 @@ def test_a_newcomer_gets_a_snapshot_where_the_log_is_gone() -> None:
     cluster.nodes[2].start()
     cluster.run(300)
     assert cluster.nodes[2].applied == cluster.nodes[1].applied
+
+
+def test_a_restart_on_the_way_over_several_epochs_hands_out_all_that_is_held() -> None:
+    cluster = clustered("raft", 1, 2)
+    cluster.run(200)
+    cluster.add(3)
+    three = cluster.nodes[3]
+    three.member.met(cluster.now, 1)
+    cluster.run(200)
+    cluster.cut_off(3)
+    for engine in ("paxos", "raft"):
+        cluster.change(1, engine, 1, 2, first_leader=1)
+        cluster.run(300)
+        cluster.append(1, b"in " + engine.encode())
+        cluster.run(300)
+    newest = cluster.nodes[1].status.epoch
+    assert newest.number == 3
+    held = tuple(cluster.nodes[1].member._log.slice(1, newest.first - 2))
+    assert held[-1].ballot.epoch == 2
+    three.crash(0)
+    boot = three.disk.boot
+    three.disk.boot = msgspec.structs.replace(
+        boot,
+        hard=Hard(commit=len(held)),
+        entries=held,
+        left=newest,
+    )
+    three.start()
+    three.drain()
+    assert three.status.applied == len(held)
