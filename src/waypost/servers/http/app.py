@@ -1,8 +1,8 @@
 """From a request to its operation: an ASGI application.
 
-What is asked most, a service without further conditions, is answered by one straight line from the
-registry's cached bytes.  Everything else is routed by path, and within a path by method; every
-answer that is not a success is a problem document.
+What is asked most, a service without further conditions, linearizable or not, is answered by one
+straight line from the registry's cached bytes.  Everything else is routed by path, and within a
+path by method; every answer that is not a success is a problem document.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from waypost.errors import Invalid, WaypostError
+from waypost.model import PLAIN_QUERY
 from waypost.node.registry import Registry
 from waypost.servers.http.decoding import decode
 from waypost.servers.http.handlers import etag, service_answer
@@ -30,9 +31,12 @@ from waypost.servers.http.requests import (
     read_body,
 )
 from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH
+from waypost.wire import Resolve
 
 _OF_SERVICES: Final = SERVICES_PATH + "/"
 _RESOLVE: Final = _OF_SERVICES + "{service}"
+_LINEARIZABLE: Final = b"consistency=linearizable"
+_linearizable: Final = Resolve("", PLAIN_QUERY, "linearizable")
 
 
 class App:
@@ -53,27 +57,50 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path: str = scope["path"]
+        asked: bytes = scope["query_string"]
+        service = ""
         if (
             path.startswith(_OF_SERVICES)
+            and (not asked or asked == _LINEARIZABLE)
             and scope["method"] == "GET"
-            and not scope["query_string"]
-            and (instances := self._registry.resolved_json(path[len(_OF_SERVICES) :])) is not None
+            and self._registry.resolved_json(path[len(_OF_SERVICES) :]) is not None
         ):
-            await self._answer_plainly(path[len(_OF_SERVICES) :], instances, scope, send)
-            return
+            service = path[len(_OF_SERVICES) :]
+            if not asked:
+                await self._answer_plainly(service, scope, send, time.perf_counter())
+                return
         task = asyncio.current_task()
         assert task is not None
         self._requests.add(task)
         try:
-            await self._router(scope, receive, send)
+            if service:
+                await self._answer_linearizably(service, scope, receive, send)
+            else:
+                await self._router(scope, receive, send)
         finally:
             self._requests.discard(task)
 
-    async def _answer_plainly(
-        self, service: str, instances: bytes, scope: Scope, send: Send
+    async def _answer_linearizably(
+        self, service: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
         started = time.perf_counter()
+        try:
+            await self._registry.make_fresh(_linearizable)
+        except WaypostError as error:
+            response = problem_response(error)
+            seconds = time.perf_counter() - started
+            self._metrics.observe(_RESOLVE, "GET", response.status_code, seconds)
+            await response(scope, receive, send)
+            return
+        if self._registry.resolved_json(service) is None:  # the last one went meanwhile
+            await self._router(scope, receive, send)
+        else:
+            await self._answer_plainly(service, scope, send, started)
+
+    async def _answer_plainly(self, service: str, scope: Scope, send: Send, started: float) -> None:
         registry = self._registry
+        instances = registry.resolved_json(service)
+        assert instances is not None, "who calls has looked"
         tag = etag(instances).encode()
         headers = [(b"content-type", b"application/json"), (b"etag", tag)]
         if (b"if-none-match", tag) in scope["headers"]:
