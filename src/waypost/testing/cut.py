@@ -7,6 +7,7 @@ heard of the client any more, and what it is told is lost.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,13 +21,13 @@ from waypost.transport.frames import FrameReader, encode_frame
 class Cut:
     """One connection, cut."""
 
-    def __init__(self, connection: NativeConnection) -> None:
+    def __init__(self, connection: NativeConnection, revision: Callable[[], int]) -> None:
         transport = connection.transport
         assert transport is not None, "a connection that is gone cannot be cut"
         self._transport = transport
         self._nowhere = _Nowhere(connection)
         connection.transport = self._nowhere
-        transport.set_protocol(_Void(transport))
+        transport.set_protocol(_Void(transport, revision))
         transport.resume_reading()
 
     def break_off(self) -> None:
@@ -40,10 +41,14 @@ class Cut:
 
 
 class _Void(asyncio.Protocol):
-    """Contents a client, and does nothing of what it says."""
+    """Contents a client, and does nothing of what it says.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    Its answers are of the registry's revision: to older ones a client gives no credit.
+    """
+
+    def __init__(self, transport: asyncio.Transport, revision: Callable[[], int]) -> None:
         self._transport = transport
+        self._revision = revision
         self._reader: FrameReader | None = FrameReader(wire.REQUEST_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
@@ -60,7 +65,7 @@ class _Void(asyncio.Protocol):
             self._transport.write(encode_frame(wire.PONG, frame_id))
         elif kind in (wire.WRITE, wire.ATTACH, wire.DETACH):
             commands = len(wire.decode_write(body)) if kind == wire.WRITE else 1
-            outcomes = wire.encode(wire.Outcomes(0, [0] * commands))
+            outcomes = wire.encode(wire.Outcomes(self._revision(), [0] * commands))
             self._transport.write(encode_frame(wire.OUTCOMES, frame_id, outcomes))
 
 

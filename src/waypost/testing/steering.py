@@ -159,7 +159,7 @@ class Steering:
             return self._cuts[connection][0]
         session = self._node.catalog.session(connection.conversation.session)
         assert session is not None, "it was found by its session"
-        cut = Cut(connection)
+        cut = Cut(connection, lambda: self._node.revision)
         self._cuts[connection] = cut, self._node.catalog.held(session)
         return cut
 
