@@ -8,6 +8,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ class Cluster:
         self._directory = directory
         self._etcd = EtcdServer(directory).start() if engine.asks == "etcd" else None
         self._is_cut_off = False
+        import_module("waypost.servers.http.server")  # it takes a while: not on the nodes' loop
         self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
