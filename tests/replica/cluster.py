@@ -12,6 +12,7 @@ from waypost.consensus.core import (
     FOREVER,
     KIND_SEAL,
     NO_SNAP,
+    Ballot,
     Boot,
     Core,
     Done,
@@ -25,6 +26,7 @@ from waypost.consensus.core import (
 )
 from waypost.consensus.entry import parse
 from waypost.consensus.epoch import Epoch, Peer
+from waypost.consensus.outside import Ask, OutsideCore
 from waypost.consensus.settings import LAN
 from waypost.consensus.solo import SoloCore
 from waypost.replica.member import Member, MemberStatus
@@ -153,6 +155,7 @@ class Node:
             if step.status is not None:
                 self.statuses.append(step.status)
             self.is_retired = self.is_retired or step.retired
+        cluster.outside.ask(self)
 
     def _apply(self, entry: Entry) -> None:
         assert entry.index == len(self.applied) + 1, "entries come in order, each once"
@@ -177,6 +180,83 @@ class Node:
         self.drain()
 
 
+class Outside:
+    """Logs that are kept outside, one for each such epoch; each of its members speaks with it.
+
+    What is asked arrives one at a time, in each node's order, and what is told too; a network of
+    ours that is cut changes nothing for it.
+    """
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self.cluster = cluster
+        self.logs: dict[tuple[int, Ballot], list[tuple[int, bytes, OutsideCore | None, int]]] = {}
+        self.parts: dict[Nid, tuple[Epoch, OutsideCore]] = {}
+        self.asked: dict[Nid, list[tuple[Epoch, OutsideCore, Ask]]] = {}
+        self.reads: list[tuple[Nid, OutsideCore, int, int]] = []
+
+    def make(self, nid: Nid, epoch: Epoch, boot: Boot) -> OutsideCore:
+        core = OutsideCore(nid, epoch, boot, now=self.cluster.now, settings=LAN)
+        self.parts[nid] = epoch, core
+        self.logs.setdefault((epoch.number, epoch.seal_ballot), [])
+        return core
+
+    def _is_current(self, nid: Nid, core: OutsideCore) -> bool:
+        node = self.cluster.nodes[nid]
+        return node.is_up and node.member._log.core is core
+
+    def ask(self, node: Node) -> None:
+        """A node has said what it wants."""
+        if node.nid in self.parts:
+            epoch, core = self.parts[node.nid]
+            asked = self.asked.setdefault(node.nid, [])
+            asked += [(epoch, core, ask) for ask in core.asked()]
+
+    def put(self, nid: Nid) -> bool:
+        """What a node asked for first arrives."""
+        if not self.asked.get(nid):
+            return False
+        epoch, core, ask = self.asked[nid].pop(0)
+        log = self.logs[epoch.number, epoch.seal_ballot]
+        if ask.kind is None:
+            self.reads.append((nid, core, ask.number, epoch.first - 1 + len(log)))
+        elif not (log and log[-1][0] == KIND_SEAL):
+            log.append((ask.kind, ask.payload, core, ask.number))
+        elif self._is_current(nid, core):
+            core.answered(self.cluster.now, ask.number, "refused")
+            self._told(nid)
+        return True
+
+    def tell(self, nid: Nid) -> bool:
+        """A node hears of the next entry, or that it has heard enough for a read."""
+        if nid not in self.parts or not self._is_current(nid, self.parts[nid][1]):
+            return False
+        epoch, core = self.parts[nid]
+        now = self.cluster.now
+        for position, (asker, reader, number, index) in enumerate(self.reads):
+            if asker == nid and reader is core and core.last >= index:
+                del self.reads[position]
+                core.confirmed(now, number)
+                self._told(nid)
+                return True
+        log = self.logs[epoch.number, epoch.seal_ballot]
+        position = core.last - epoch.first + 1
+        if position == len(log):
+            return False
+        kind, payload, by, number = log[position]
+        core.entry(now, core.last + 1, kind, payload, number if by is core else 0)
+        self._told(nid)
+        return True
+
+    def _told(self, nid: Nid) -> None:
+        node = self.cluster.nodes[nid]
+        node.member.told(self.cluster.now)
+        node.drain()
+
+    def act(self) -> bool:
+        """Let one thing happen that is due; False when nothing is."""
+        return any(self.put(nid) or self.tell(nid) for nid in list(self.parts))
+
+
 class Cluster:
     """See the module."""
 
@@ -199,6 +279,7 @@ class Cluster:
         self.acked: dict[Token, int] = {}
         self.reads_begun: dict[Token, int] = {}
         self.cut: set[frozenset[Nid]] = set()
+        self.outside = Outside(self)
         self._make = make_core
         self._last_token = 0
 
@@ -300,6 +381,8 @@ class Cluster:
             self.deliver()
         elif self.snapshots_under_way:
             self.deliver_snapshot()
+        elif self.outside.act():
+            pass
         else:
             node = next((node for node in self.up() if node.disk.queue), None)
             if node is None:

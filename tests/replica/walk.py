@@ -23,7 +23,7 @@ from waypost.consensus.settings import LAN
 from waypost.consensus.solo import SoloCore
 from waypost.errors import Invalid, Unavailable
 
-ENGINES = ("local", "raft", "paxos")
+ENGINES = ("local", "raft", "paxos", "outside")
 
 
 CORES = {"raft": RaftCore, "paxos": PaxosCore}
@@ -43,6 +43,8 @@ def make_core(cluster: Cluster, nid: Nid, epoch: Epoch, boot: Boot, may_lead_fir
     """The core that an epoch asks for."""
     if epoch.engine == "local":
         return SoloCore(nid, boot)
+    if epoch.engine == "outside":
+        return cluster.outside.make(nid, epoch, boot)
     return CORES[epoch.engine](
         nid,
         epoch,
@@ -83,6 +85,8 @@ class Walk:
             "snapshot": 1.0 * rng.random(),
             "stream": 2.0,
             "transfer": 0.3 * rng.random(),
+            "put": 20.0,
+            "tell": 20.0,
         }
 
     def run(self, steps: int) -> None:
@@ -239,6 +243,14 @@ class Walk:
             except (Invalid, Unavailable):
                 return
             node.drain()
+
+    def put(self) -> None:
+        if self.cluster.outside.parts:
+            self.cluster.outside.put(self.rng.choice(list(self.cluster.outside.parts)))
+
+    def tell(self) -> None:
+        if self.cluster.outside.parts:
+            self.cluster.outside.tell(self.rng.choice(list(self.cluster.outside.parts)))
 
     # After the faults
 

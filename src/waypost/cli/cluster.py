@@ -73,12 +73,29 @@ def transfer(name: str, server: str, as_json: bool) -> int:
 
 
 @cluster.command("switch")
-@click.option("--engine", required=True, metavar="ENGINE", help="raft or paxos.")
+@click.option("--engine", required=True, metavar="ENGINE", help="raft, paxos or etcd.")
+@click.option(
+    "--etcd", "endpoints", metavar="URL[,URL]", help="With 'etcd': where that is, http://host:port."
+)
+@click.option(
+    "--etcd-prefix",
+    "prefix",
+    default="/waypost",
+    show_default=True,
+    help="Below which all is.",
+)
 @server_option
 @json_option
-def switch(engine: str, server: str, as_json: bool) -> int:
-    """Let the members agree by another protocol from here on."""
-    return _ask(server, as_json, f"switch to {engine}", "switch", engine=engine)
+def switch(engine: str, endpoints: str | None, prefix: str, server: str, as_json: bool) -> int:
+    """Let the members agree by another protocol from here on.
+
+    With 'etcd' the log goes on in an etcd that you run.  Every member tries it first, with the
+    credentials that it was started with; they stay members, and the way back is the same command.
+    """
+    if (engine == "etcd") != bool(endpoints):
+        raise click.UsageError("--engine etcd and --etcd URL belong together: name both, or none")
+    settings = {"endpoints": endpoints, "prefix": prefix} if endpoints else {}
+    return _ask(server, as_json, f"switch to {engine}", "switch", engine=engine, settings=settings)
 
 
 def _ask(
@@ -89,6 +106,7 @@ def _ask(
     name: str = "",
     other: str = "",
     engine: str = "",
+    settings: dict[str, str] | None = None,
 ) -> int:
     import asyncio
 
@@ -98,7 +116,8 @@ def _ask(
     from waypost.wire import ClusterAsk
 
     try:
-        state = asyncio.run(ask_cluster(server, ClusterAsk(verb, name, other, engine)))
+        ask = ClusterAsk(verb, name, other, engine, settings or {})
+        state = asyncio.run(ask_cluster(server, ask))
     except WaypostError as error:
         return failed(error, what, server, as_json)
     _show(state, as_json)
@@ -127,7 +146,13 @@ def _show(state: "ClusterState", as_json: bool) -> None:
 def _row(member: "MemberView", state: "ClusterState") -> list[str]:
     from rich.markup import escape
 
-    styles = {"leader": "green", "follower": "cyan", "learner": "blue", "away": "red"}
+    styles = {
+        "leader": "green",
+        "member": "green",
+        "follower": "cyan",
+        "learner": "blue",
+        "away": "red",
+    }
     lag = str(max(0, state.last - member.held)) if member.held else "-"
     if member.heard_ms == 0:
         heard = "-"

@@ -38,6 +38,7 @@ from waypost.node.identity import (
 from waypost.node.member_engine import MemberEngine
 from waypost.node.member_time import MemberTime
 from waypost.node.node import Node
+from waypost.node.outside import Outside
 from waypost.node.own_snapshots import Storage
 from waypost.replica.member import Member
 from waypost.storage.disk import Disk, RealDisk
@@ -49,6 +50,8 @@ from waypost.transport.port import NativePort
 log = logging.getLogger("waypost.node")
 
 ALONE: Final = "local"
+OUTSIDE: Final = "etcd"
+NO_GRPC: Final = "etcd: grpcio is not installed: pip install 'waypost[etcd]'"
 REPLICATED: Final[dict[str, type[ReplicatedCore]]] = {"raft": RaftCore, "paxos": PaxosCore}
 
 
@@ -73,6 +76,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings = LAN
     etcd: EtcdSettings | None = None
     """Where the log is kept, for a node that keeps nothing itself."""
+    etcd_access: EtcdSettings = EtcdSettings(endpoints=())
+    """How a node with a disk gets into an etcd, when its cluster goes there: no endpoints yet."""
 
 
 async def open_node(
@@ -119,9 +124,7 @@ async def _open_over_etcd(
     except ImportError as error:
         if error.name != "grpc":
             raise
-        raise Invalid(
-            "etcd: grpcio is not installed: pip install 'waypost[etcd]'", field="etcd"
-        ) from None
+        raise Invalid(NO_GRPC, field="etcd") from None
     return await open_etcd_node(
         etcd,
         config.name,
@@ -158,6 +161,8 @@ def make_core(
     if epoch.engine == ALONE:
         return SoloCore(me, boot)
     kind = REPLICATED.get(epoch.engine)
+    if epoch.engine == OUTSIDE:
+        raise Invalid(NO_GRPC, field="engine")
     if kind is None:
         raise Invalid(
             f"engine: {epoch.engine!r} of epoch {epoch.number} is not known to this version: "
@@ -188,7 +193,8 @@ def engine_in_memory(node: Node, on_fatal: Callable[[BaseException], None]) -> M
     lineage = int(node.cluster, 16)
     boot = Boot(epoch=_alone(lineage, SOLO_NID, node.name))
     config = NodeConfig(name=node.name)
-    engine = _engine(config, boot, SOLO_NID, lineage, 0, None, node, node.clock, on_fatal)
+    moment = MemberTime(node.clock)
+    engine = _engine(config, boot, SOLO_NID, lineage, 0, None, node, moment, None, on_fatal)
     engine.start()
     return engine
 
@@ -226,7 +232,11 @@ def _open(
         known_as = identity.cluster if begun is None else f"{begun.lineage:016x}"
         node = Node(config.name, known_as, catalog, data_dir=config.data_dir, clock=clock)
         applied = boot.snap.index
-        engine = _engine(config, boot, me, lineage, applied, storage, node, clock, on_fatal)
+        moment = MemberTime(clock)
+        outside = _outside(config, identity, node, snapshots, moment)
+        engine = _engine(
+            config, boot, me, lineage, applied, storage, node, moment, outside, on_fatal
+        )
     except BaseException:
         storage.close()
         raise
@@ -244,6 +254,7 @@ def _open(
     cluster = Cluster(
         hello, node, engine, snapshots, identity.addresses, clock=clock, draw=random.random
     )
+    cluster.membership.outside = outside
     if epoch is None and identity.epoch is not None:
         engine.found(identity.epoch)
     engine.start()
@@ -261,13 +272,15 @@ def _engine(
     applied: int,
     storage: Storage | None,
     node: Node,
-    clock: Callable[[], int],
+    moment: MemberTime,
+    outside: Outside | None,
     on_fatal: Callable[[BaseException], None],
 ) -> MemberEngine:
     settings = config.settings
-    moment = MemberTime(clock)
 
     def make(epoch: Epoch, boot: Boot, may_lead_first: bool) -> Core:
+        if epoch.engine == OUTSIDE and outside is not None:
+            return outside.make(epoch, boot)
         return make_core(
             me, epoch, boot, may_lead_first=may_lead_first, now=moment.now, settings=settings
         )
@@ -292,7 +305,27 @@ def _engine(
         sink=node,
         on_fatal=on_fatal,
         time_of_member=moment,
+        outside=outside,
     )
+
+
+def _outside(
+    config: NodeConfig,
+    identity: Identity,
+    node: Node,
+    snapshots: SnapshotStore,
+    moment: MemberTime,
+) -> Outside | None:
+    """Who speaks with an etcd, if the cluster goes there; None where grpcio is not installed."""
+    try:
+        from waypost.node.etcd.epochs import EtcdEpochs
+        from waypost.node.etcd.part import Self
+    except ImportError as error:
+        if error.name != "grpc":
+            raise
+        return None
+    me = Self(identity.nid, node, identity.cluster, config.address, snapshots, lambda: moment.now)
+    return EtcdEpochs(me, config.etcd_access, config.settings)
 
 
 # Who this is

@@ -24,6 +24,8 @@ SEEN: Final = "seen"
 """Wait until all who watch a service at the asked node have confirmed a revision."""
 CLUSTER: Final = "cluster"
 """A ``wire.ClusterAsk`` for the leader, from a client of the asking node."""
+PREFLIGHT: Final = "preflight"
+"""Try whether the asked node can use an etcd; the body is an epoch's settings."""
 JOIN: Final = "join"
 """Make the asking node a member: ``waypost serve --join``."""
 

@@ -169,6 +169,10 @@ class Forwarding:
     def take_all(self) -> Proposal:
         """This node leads: hand over what waits here."""
         self.leader_lost()
+        return self.take_open()
+
+    def take_open(self) -> Proposal:
+        """Hand over what was not sent to anybody yet."""
         waiting, self._open = self._open, Proposal()
         self._settle(waiting)
         return waiting

@@ -20,6 +20,7 @@ from waypost.node.disk_thread import DiskThread
 from waypost.node.engine import EngineStatus, Sink
 from waypost.node.member_time import Alarm, MemberTime
 from waypost.node.others import Others
+from waypost.node.outside import Outside
 from waypost.node.own_snapshots import OwnSnapshots, Storage
 from waypost.node.refusal import refusal
 from waypost.replica.member import Member, MemberStatus, Step
@@ -28,6 +29,8 @@ from waypost.replica.peer_messages import PeerMessage
 log = logging.getLogger("waypost.engine")
 
 STATUS_KEPT_NS: Final = 1_000_000
+MEMBER: Final = "member"
+"""The role of every node, where all write and nobody leads."""
 
 
 class MemberEngine:
@@ -47,6 +50,7 @@ class MemberEngine:
         sink: Sink,
         on_fatal: Callable[[BaseException], None],
         time_of_member: "MemberTime",
+        outside: Outside | None = None,
     ) -> None:
         """``applied`` is where the sink's state stands: that of the snapshot that was loaded."""
         self._member = member
@@ -56,6 +60,7 @@ class MemberEngine:
         self._sink = sink
         self._on_fatal = on_fatal
         self._time = time_of_member
+        self._outside = outside
         self._others: Others | None = None
         self._status = member.status
         self._status_ns = time_of_member.now
@@ -91,24 +96,32 @@ class MemberEngine:
     def start(self) -> None:
         """Hand over what the log held at start, and take part from here on."""
         self._drive()
+        if self._outside is not None:
+            self._outside.attach(self)
 
     # What it is
 
     @property
+    def _abroad(self) -> Outside | None:
+        """Who speaks with the log of this epoch, if that is kept outside."""
+        return self._outside if self._outside is not None and self._outside.is_on else None
+
+    @property
     def status(self) -> EngineStatus:
         """How it is now."""
-        status = self._status
+        status, abroad = self._status, self._abroad
         epoch = status.epoch
         peers = {**epoch.sources, **epoch.members, self._me: Peer(self._name, "")}
-        leader = peers.get(status.leader)
+        leader = peers.get(status.leader) if abroad is None else None
         members = sorted(epoch.members.values(), key=lambda peer: peer.name)
+        is_writable = self._writable and (abroad is None or abroad.is_writable)
         return EngineStatus(
             engine=epoch.engine,
-            role=status.role,
+            role=status.role if abroad is None else MEMBER,
             leader=leader.name if leader else "",
             epoch=epoch.number,
             durable=self._storage is not None,
-            writable=self._writable and self._failure is None,
+            writable=is_writable and self._failure is None,
             members=tuple(peer.name for peer in members),
             addresses=tuple(peer.address for peer in members if peer.address),
             released=status.released,
@@ -121,17 +134,19 @@ class MemberEngine:
 
     @property
     def can_append(self) -> bool:
-        """Whether this node leads."""
+        """Whether this node leads, or all of them write."""
         return self._status.role == "leader"
 
     @property
     def leader_nid(self) -> int:
-        """Who leads."""
-        return self._status.leader
+        """Who leads; 0 where all write."""
+        return self._status.leader if self._abroad is None else 0
 
     @property
     def fresh_ns(self) -> int:
         """How fresh this node's state is, at least."""
+        if self._abroad is not None:
+            return self._abroad.fresh_ns
         now = self._time.clock()
         if self._status.fresh != FOREVER and now - self._status_ns > STATUS_KEPT_NS:
             self._status, self._status_ns = self._member.status, now
@@ -139,8 +154,13 @@ class MemberEngine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a write is on its way to the disk."""
-        return self._writes_under_way > 0
+        """Whether a write is on its way to the disk, or to where the log is kept."""
+        return self._writes_under_way > 0 if self._abroad is None else self._abroad.is_busy
+
+    @property
+    def applied(self) -> int:
+        """Index of the last entry that the state has."""
+        return self._applied
 
     @property
     def is_taking_snapshot(self) -> bool:
@@ -197,6 +217,8 @@ class MemberEngine:
 
     async def stop(self) -> None:
         """Finish what is on its way to the disk and let go of it."""
+        if self._outside is not None:
+            await self._outside.stop()
         self._is_stopping = True
         self._alarm.stop()
         await self._snapshots.close()
@@ -210,6 +232,18 @@ class MemberEngine:
             await self._disk.stop()
         if self._storage is not None:
             self._storage.close()
+
+    # From a log that is kept outside
+
+    def now(self) -> int:
+        """The time, as the core is to be told it."""
+        return self._time.see()
+
+    def told(self) -> None:
+        """The core has heard something from there."""
+        if not self._is_stopping:
+            self._member.told(self._time.see())
+            self._drive()
 
     # From the others
 
@@ -256,8 +290,11 @@ class MemberEngine:
             return
         self._is_driving = True
         try:
-            while (step := self._member.ready()) is not None:
-                self._perform(step)
+            while True:
+                while (step := self._member.ready()) is not None:
+                    self._perform(step)
+                if self._outside is None or not self._outside.pump():
+                    break
         finally:
             self._is_driving = False
         self._sink.settled()
@@ -276,6 +313,8 @@ class MemberEngine:
             else:
                 others.send_snapshot(nid, index)
         if step.status is not None:
+            if self._outside is not None:
+                self._outside.moved(step.status)
             self._tell(step.status)
             self._status, self._status_ns = step.status, self._time.clock()
         if step.restore is not None:
@@ -298,6 +337,7 @@ class MemberEngine:
         if (before.leader, before.epoch.number) != (now.leader, now.epoch.number):
             told, leader = log.info, now.epoch.members.get(now.leader)
             who = f"{leader.name} leads" if leader else "nobody leads"
+            who = "all write" if self._abroad is not None else who
         elif before.role != now.role:
             told, who = log.debug, now.role
         else:
@@ -335,7 +375,8 @@ class MemberEngine:
             self._tokens[done.index] = done.token
         else:
             is_in_doubt = done.what == "unknown"
-            error = self._refusal(is_in_doubt=is_in_doubt)
+            error = self._abroad.why(done.token) if self._abroad is not None else None
+            error = error or self._refusal(is_in_doubt=is_in_doubt)
             self._sink.refused(done.token, error, is_certain=not is_in_doubt)
 
     def _apply_entry(self, entry: Entry) -> None:
@@ -368,6 +409,10 @@ class MemberEngine:
             self._member.space(has_space)
             self._drive()
 
+    def fail(self, error: BaseException) -> None:
+        """This node can take part no more."""
+        self._fail(error)
+
     def _fail(self, error: BaseException) -> None:
         """Stop for good: what the disk holds is unknown, and a retried fsync would lie."""
         if self._failure is None:
@@ -384,7 +429,12 @@ class MemberEngine:
 
     def _maybe_snapshot(self) -> None:
         others = self._others
-        is_hindered = self._restoring or self._is_stopping or (others and others.is_taking)
+        is_hindered = (
+            self._restoring
+            or self._is_stopping
+            or (others and others.is_taking)
+            or (self._abroad and self._abroad.is_restoring)
+        )
         if not is_hindered and self._snapshots.is_due(self._applied):
             self.snapshot()
 

@@ -13,10 +13,13 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
+
 from waypost import wire
 from waypost.consensus.epoch import Peer
 from waypost.errors import Invalid, Unavailable, WaypostError
-from waypost.node.calls import CLUSTER, JOIN, Calls
+from waypost.node.calls import CLUSTER, JOIN, PREFLIGHT, Calls
+from waypost.node.outside import Outside
 from waypost.replica.member import MemberStatus
 from waypost.transport.peer_frames import PeerHello
 from waypost.transport.peers import Peers
@@ -36,7 +39,13 @@ CAUGHT_UP_NS: Final = 1_000_000_000
 ALONE: Final = "local"
 GROWS_TO: Final = "raft"
 """The engine of a node of its own becomes this when a second one joins."""
-ENGINES: Final = ("local", "raft", "paxos")
+OUTSIDE: Final = "etcd"
+ENGINES: Final = ("local", "raft", "paxos", OUTSIDE)
+KNOWN_SETTINGS: Final = ("endpoints", "prefix")
+"""What a change may say of an etcd: how to get in is each node's own affair."""
+PREFLIGHT_S: Final = 12.0
+
+_decode_settings = msgspec.msgpack.Decoder(dict[str, str]).decode
 
 
 class Changing(Protocol):
@@ -75,7 +84,10 @@ class Membership:
         self._peers = peers
         self._calls = calls
         self._clock = clock
+        self.outside: Outside | None = None
+        """Who can tell whether an etcd will do; None where grpcio is not installed."""
         self._one_at_a_time = asyncio.Lock()
+        calls.serve(PREFLIGHT, self._preflight_asked)
         calls.serve(CLUSTER, self._asked)
         calls.serve(JOIN, self._join_asked)
 
@@ -93,7 +105,8 @@ class Membership:
                 f"members: nobody leads, as far as {self._me.name} knows: a majority of the "
                 "members must be up and reach each other"
             )
-        body = await self._calls.call(leader, CLUSTER, wire.encode(ask), CHANGE_S + AT_WORK_S)
+        within_s = CHANGE_S + AT_WORK_S + (PREFLIGHT_S if ask.engine == OUTSIDE else 0)
+        body = await self._calls.call(leader, CLUSTER, wire.encode(ask), within_s)
         return wire.decode_cluster_state(body)
 
     async def _asked(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
@@ -147,7 +160,8 @@ class Membership:
         if ask.engine not in ENGINES:
             raise Invalid(f"engine: {ask.engine!r} is none of {', '.join(ENGINES)}", field="engine")
         if ask.engine != epoch.engine:
-            await self._change(ask.engine, dict(epoch.members), ask.settings)
+            settings = {key: told for key, told in ask.settings.items() if key in KNOWN_SETTINGS}
+            await self._change(ask.engine, dict(epoch.members), settings)
 
     async def _change(
         self, engine: str, members: dict[int, Peer], settings: dict[str, str] | None = None
@@ -159,6 +173,8 @@ class Membership:
         if self._me.nid in members:  # a node that was alone had no address
             members[self._me.nid] = Peer(self._me.name, self._me.address)
         settings = dict(status.epoch.settings) if settings is None else settings
+        if engine == OUTSIDE:
+            settings = await self._preflight(members, settings)
         leads = self._me.nid if self._me.nid in members else self._best(members)
         async with asyncio.timeout(CHANGE_S):
             await self._until(lambda: self._engine.member_status.released)
@@ -166,9 +182,43 @@ class Membership:
         log.info("epoch %d: %s of %s", status.epoch.number + 1, engine, _names(members))
         await self._at_work(status.epoch.number + 1)
 
+    async def _preflight(
+        self, members: dict[int, Peer], settings: dict[str, str]
+    ) -> dict[str, str]:
+        """Have every member try the etcd with its own credentials, before anything is sealed."""
+        if not settings.get("endpoints"):
+            raise Invalid(
+                "etcd: no endpoint: name the etcd with --etcd http://host:port", field="etcd"
+            )
+        body = msgspec.msgpack.encode(settings)
+        others = [nid for nid in members if nid != self._me.nid and self._peers.is_up(nid)]
+        answers = await asyncio.gather(
+            self._preflight_asked(self._me.nid, body),
+            *(self._calls.call(nid, PREFLIGHT, body, PREFLIGHT_S) for nid in others),
+        )
+        ids = sorted({answer.decode() for answer in answers})
+        if len(ids) > 1:
+            raise Invalid(
+                f"etcd: the members reach {len(ids)} different etcd clusters, {', '.join(ids)}: "
+                "name endpoints that mean the same one everywhere",
+                field="etcd",
+            )
+        return {**settings, OUTSIDE: ids[0]}
+
+    async def _preflight_asked(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
+        if self.outside is None:
+            raise Invalid(
+                f"etcd: {self._me.name} has no grpcio: pip install 'waypost[etcd]' there, and "
+                "restart it",
+                field="etcd",
+            )
+        return (await self.outside.preflight(_decode_settings(body))).encode()
+
     async def hand_over(self, to: int = 0) -> bool:
         """Let another one lead; returns whether one does, before long."""
         status = self._engine.member_status
+        if status.epoch.engine == OUTSIDE and not to:
+            return True  # nobody leads
         if status.leader != self._me.nid:
             return True
         others = {nid: peer for nid, peer in status.epoch.members.items() if nid != self._me.nid}
@@ -250,7 +300,7 @@ class Membership:
             self._view(nid, peer, nid in epoch.members, status, matches.get(nid, 0))
             for nid, peer in [*epoch.members.items(), *learners.items()]
         ]
-        leader = epoch.members.get(status.leader)
+        leader = epoch.members.get(status.leader) if epoch.engine != OUTSIDE else None
         return ClusterState(
             me.name,
             me.cluster,
@@ -271,7 +321,11 @@ class Membership:
             heard_ns = self._peers.heard_ns(nid)
             heard_ms = (self._clock() - heard_ns) // 1_000_000 if heard_ns else -1
         is_away = heard_ms < 0 or heard_ms * 1_000_000 > AWAY_NS
-        role = "leader" if nid == status.leader else "follower" if votes else "learner"
+        role = "leader" if nid == status.leader else "follower"
+        if not votes:
+            role = "learner"
+        elif status.epoch.engine == OUTSIDE:
+            role = "member"
         if is_away:
             role = "away"
         return MemberView(peer.name, nid, peer.address, role, votes, held, heard_ms)

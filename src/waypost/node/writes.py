@@ -108,20 +108,25 @@ class Writes:
         """Move what waits to where it can be taken; returns whether this node leads anew."""
         self._engine = engine
         replica, forwarding = self._replica, self.forwarding
+        before = self.leads, self.leader_nid
         led, self.leads = self.leads, engine.can_append
         leader = engine.leader_nid
+        # Where all write nobody leads; whoever did is still there, and answers what he was sent.
+        do_all_write = self.leads and not leader
         if led and not self.leads and replica.has_open_batch:
             forwarding.take_back(replica.take_open())
         if leader != self.leader_nid:
             self.leader_nid = leader
-            forwarding.leader_lost(but=leader)
+            if not do_all_write:
+                forwarding.leader_lost(but=leader)
         if self.leads and not led:
             self._time = None
         if self.leads and forwarding.has_waiting:
-            for item in forwarding.take_all().items():
+            waiting = forwarding.take_open() if do_all_write else forwarding.take_all()
+            for item in waiting.items():
                 replica.offer(*item)
         self.flush_soon()
-        return self.leads and not led
+        return self.leads and leader != 0 and before != (True, leader)
 
     def settled(self) -> None:
         """The engine can take the next batch."""

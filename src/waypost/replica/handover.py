@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from waypost.consensus.core import (
+    FOREVER,
     KIND_SEAL,
     Ballot,
     Boot,
@@ -36,6 +37,7 @@ from waypost.consensus.core import (
 from waypost.consensus.entry import NO_BALLOT
 from waypost.consensus.epoch import Epoch, after, decode_proposed
 from waypost.consensus.messages import CoreMessage
+from waypost.consensus.outside import OutsideCore
 from waypost.errors import ProtocolViolation
 from waypost.replica.held_log import HeldLog, count_before, unreadable
 from waypost.replica.known import Known
@@ -43,6 +45,9 @@ from waypost.replica.outbox import Outbox
 from waypost.replica.peer_messages import InEpoch
 from waypost.replica.step import Step
 from waypost.replica.tokens import OPEN, Tokens
+
+SEAL_PATIENCE: Ns = 300_000_000
+"""For so long a Seal from outside is waited for by those who heard that it is there."""
 
 MakeCore = Callable[[Epoch, Boot, bool], Core]
 """Makes the core of an epoch; the last argument: it may lead the epoch's first ballot at once."""
@@ -81,6 +86,9 @@ class Handover:
         self._writing: deque[tuple[Seq, Index]] = deque()  # writes that are not, the log's end
         self._heard: set[Nid] = set()  # in this epoch
         self._sealed_by: Epoch | None = None  # a Seal was handed out, and is to be obeyed
+        self._awaited: Epoch | None = None  # known from others, and the Seal before it is to come
+        self.deadline: Ns = FOREVER
+        """When the Seal that is awaited is overdue."""
 
     def boot(self, now: Ns, boot: Boot) -> None:
         """Go on where the last run ended; an epoch that had started is led by election only."""
@@ -257,7 +265,8 @@ class Handover:
         """Leave the epoch whose Seal was handed out."""
         if self._sealed_by is not None:
             epoch, self._sealed_by = self._sealed_by, None
-            self.learn(epoch)
+            if epoch.number > self.known.number:
+                self._leave_for(epoch)
 
     # Leaving
 
@@ -266,8 +275,38 @@ class Handover:
         self.known.check_lineage(epoch)
         if is_released:
             self.release(epoch.number)
-        if epoch.number <= self.known.number:
-            return
+        if epoch.number > self.known.number and not self._waits_for_seal(epoch):
+            self._leave_for(epoch)
+
+    def _waits_for_seal(self, epoch: Epoch) -> bool:
+        """Whether to go on for a moment: the Seal itself is about to come from outside.
+
+        Until an epoch is started, to act on in the one before is harmless; and where the log is
+        kept outside, only the Seal tells what became of that which is on its way there.
+        """
+        started = self.known.started
+        if started is None or epoch.number != started.number + 1:
+            return False
+        if not isinstance(self.core, OutsideCore) or self._now >= self.deadline:
+            return False
+        self._awaited = epoch
+        if self.deadline == FOREVER:
+            self.deadline = self._now + SEAL_PATIENCE
+        return True
+
+    def has_heard_of(self, number: int) -> bool:
+        """Whether that epoch is known, if not yet gone to."""
+        return number <= self.known.number or (
+            self._awaited is not None and number <= self._awaited.number
+        )
+
+    def tick(self) -> None:
+        """The Seal has not come: leave without it."""
+        if self._awaited is not None:
+            self.learn(self._awaited)
+
+    def _leave_for(self, epoch: Epoch) -> None:
+        self._awaited, self.deadline = None, FOREVER
         self.known.coming = epoch
         self._outbox.status_is_due = True
         self._stop_core()
@@ -353,7 +392,11 @@ class Handover:
 
     def install(self, src: Nid, snap: Snap, epoch: Epoch) -> None:
         """A peer's snapshot is durable here, and came with the newest epoch that the peer knew."""
-        self.learn(epoch, is_released=snap.index >= epoch.first)
+        self.known.check_lineage(epoch)
+        if snap.index >= epoch.first:
+            self.release(epoch.number)
+        if epoch.number > self.known.number:
+            self._leave_for(epoch)
         if snap.index <= self.commit:
             return  # it came too late to be of use
         held = self.held

@@ -98,6 +98,7 @@ class Member:
         core = self._log.core
         return min(
             FOREVER if core is None else core.deadline,
+            self._log.deadline,
             self._asking.deadline,
             self._feeding.deadline,
             self._pushing.deadline,
@@ -268,12 +269,19 @@ class Member:
         if not self._feeding.sent(to, ok=ok):
             self._log.snapshot_sent(to, index, ok=ok)
 
+    def told(self, now: Ns) -> None:
+        """The core of an epoch whose log is kept outside has heard from there."""
+        self._see(now)
+
     def tick(self, now: Ns) -> None:
         """Time has passed."""
         self._see(now)
         core = self._log.core
         if core is not None and now >= core.deadline:
             core.tick(now)
+        if now >= self._log.deadline:
+            self._log.tick()
+            self._follow_up()
         if now >= self._asking.deadline:
             self._asking.tick(now)
         if now >= self._pushing.deadline:
@@ -368,6 +376,8 @@ class Member:
     def _compare(self, src: Nid, number: int) -> None:
         """A node is in, or knows of, epoch ``number``: who knows less is told."""
         known = self._known.number
+        if number > known and self._log.has_heard_of(number):
+            return
         if number > known:
             self._outbox.say(src, AskEpoch(self._lineage, known))
         elif number < known:

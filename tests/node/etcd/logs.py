@@ -10,7 +10,7 @@ from waypost.consensus.epoch import Epoch
 from waypost.errors import TimedOut, WaypostError
 from waypost.node.etcd import rpc
 from waypost.node.etcd.client import EtcdClient
-from waypost.node.etcd.layout import Keys
+from waypost.node.etcd.layout import Keys, SnapHead
 from waypost.node.etcd.log import EtcdLog
 from waypost.node.etcd.opening import find_epoch, open_epoch
 from waypost.node.etcd.settings import EtcdSettings
@@ -31,8 +31,8 @@ class Heard:
         self.entries.append((index, kind, payload, token))
         self._changed.set()
 
-    async def restored(self, index: int, chunks: list[bytes]) -> None:
-        self.restores.append((index, b"".join(chunks)))
+    async def restored(self, snapshot: SnapHead, chunks: list[bytes]) -> None:
+        self.restores.append((snapshot.index, b"".join(chunks)))
         self._changed.set()
 
     def refused(self, token: int, error: WaypostError) -> None:
@@ -111,7 +111,7 @@ async def opened(
     for each in found.entries:
         heard.entry(found.init.s + each.version - 1, each.kind, each.payload, 0)
     if found.snapshot is not None:
-        await heard.restored(found.snapshot.index, found.chunks)
+        await heard.restored(found.snapshot, found.chunks)
     return keys, epoch, Writer(log, heard, client)
 
 

@@ -9,27 +9,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
 
 from waypost.catalog.snapshots import dump, load
 from waypost.catalog.state import Catalog
-from waypost.commands import Command, encode_batch, encode_part
-from waypost.consensus.core import KIND_BATCH
+from waypost.consensus.core import KIND_BATCH, Ballot
+from waypost.consensus.entry import encode
 from waypost.errors import Unavailable, WaypostError
-from waypost.node.absences import Absences, Owners
 from waypost.node.engine import EngineStatus
 from waypost.node.etcd.client import EtcdClient
+from waypost.node.etcd.duties import Duties
+from waypost.node.etcd.layout import SnapHead
 from waypost.node.etcd.log import EtcdLog
-from waypost.node.etcd.members import Guard, Members
+from waypost.node.etcd.members import Members
 from waypost.node.etcd.opening import find_epoch, open_epoch
 from waypost.node.etcd.settings import EtcdSettings
-from waypost.node.etcd.snapshots import is_due, write_snapshot
 from waypost.node.node import Node
 
 log = logging.getLogger("waypost.etcd")
-
-_LOOK_S: Final = 1.0
-_EXPIRES_PER_BATCH: Final = 256
 
 
 class EtcdEngine:
@@ -44,10 +40,10 @@ class EtcdEngine:
         self._clock = node.clock
         self.log: EtcdLog
         self.members: Members
+        self._duties: Duties
         self._task: asyncio.Task[None] | None = None
-        owners = Owners(self._owner_names, node.sessions_of, self._heard_ns)
-        self._due: list[Command] = []
-        self._absences = Absences(node.name, owners, self._due.append)
+        self.applied = 0
+        self.chain = 0
 
     async def start(self, ordered: EtcdLog, members: Members) -> None:
         """Follow the log from where the node's catalog stands."""
@@ -55,7 +51,8 @@ class EtcdEngine:
         await ordered.start()
         await members.start()
         members.on_change = self._node.changed
-        self._task = asyncio.create_task(self._look())
+        self._duties = Duties(self._node, ordered, members, self)
+        self._task = asyncio.create_task(self._duties.run())
 
     # Engine
 
@@ -119,15 +116,19 @@ class EtcdEngine:
 
     def entry(self, index: int, kind: int, payload: bytes, token: int) -> None:
         """Pass an entry on."""
+        # Nodes that keep a copy of the log know a snapshot by this.
+        self.chain = encode(index, Ballot(self._epoch, 1, 0), kind, payload, self.chain).chain
+        self.applied = index
         if kind == KIND_BATCH:
             self._node.committed(index, payload, token)
         else:
             self._fail(Unavailable("the log is sealed, and goes on elsewhere: start anew"))
 
-    async def restored(self, index: int, chunks: list[bytes]) -> None:
+    async def restored(self, snapshot: SnapHead, chunks: list[bytes]) -> None:
         """Replace the state, which a thread builds meanwhile."""
-        log.warning("this node missed too much: it goes on from the snapshot at %d", index)
+        log.warning("this node missed too much: it goes on from the snapshot at %d", snapshot.index)
         self._node.restored(await asyncio.to_thread(self._node.load, iter(chunks)))
+        self.applied, self.chain = snapshot.index, snapshot.chain
 
     def refused(self, token: int, error: WaypostError) -> None:
         """Pass a refusal on; a token of 0 is this engine's own."""
@@ -152,54 +153,9 @@ class EtcdEngine:
         self._node.ended(error)
         self._on_fatal(error)
 
-    # What one node does for all
-
-    async def _look(self) -> None:
-        guard: Guard | None = None
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            if guard != self.members.guard:
-                guard = self.members.guard
-                self._absences.begin(self._clock())
-            if guard is None:
-                continue
-            try:
-                self._expire_lost(guard)
-                await self._maybe_snapshot()
-            except WaypostError as error:
-                log.warning("%s", error)
-
-    def _expire_lost(self, guard: Guard) -> None:
-        self._absences.tick(self._clock())
-        due = self._due[:]
-        self._due.clear()
-        for start in range(0, len(due), _EXPIRES_PER_BATCH):
-            part = encode_part(due[start : start + _EXPIRES_PER_BATCH])
-            payload = encode_batch(self._node.catalog.now_ms, [part])
-            self.log.append(payload, 0, guard=guard)
-
-    def _owner_names(self) -> set[str]:
-        return {session.node for session in self._node.catalog.sessions}
-
-    def _heard_ns(self, name: str) -> int:
-        if name in self.members.alive:
-            return self._clock()
-        return self.members.lost_ns.get(name, 0)
-
-    async def _maybe_snapshot(self) -> None:
-        ordered = self.log
-        if is_due(ordered.snapshot, ordered.entries_since_snapshot, ordered.bytes_since_snapshot):
-            await self.snapshot()
-
     async def snapshot(self) -> None:
         """Write a snapshot of the state now, and drop the entries that it holds."""
-        ordered = self.log
-        index, at = ordered.index, ordered.last_entry
-        ordered.entries_since_snapshot = ordered.bytes_since_snapshot = 0
-        _, chunks = self._node.dump()
-        head = await write_snapshot(ordered.client, ordered.keys, index, at, chunks)
-        if head is not None:
-            ordered.snapshot = head
+        await self._duties.snapshot()
 
 
 async def open_etcd_node(
@@ -230,6 +186,9 @@ async def open_etcd_node(
         node = Node(name, cluster, catalog, clock=clock)
         engine = EtcdEngine(node, epoch.number, on_fatal=on_fatal)
         ordered = EtcdLog(client, keys, name, found, engine, clock)
+        begun = found.snapshot
+        engine.applied = found.init.s if begun is None else begun.index
+        engine.chain = found.init.chain if begun is None else begun.chain
         for entry in found.entries:
             index = found.init.s + entry.version - 1
             engine.entry(index, entry.kind, entry.payload, 0)

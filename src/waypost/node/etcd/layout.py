@@ -117,6 +117,8 @@ class Init(msgspec.Struct, frozen=True):
     cluster_id: str
     """Of the etcd that this was written to: a restored or swapped one has another."""
     uploader: str
+    chain: int = 0
+    """Of the entry at s: what the first entry's ``prev`` is, in a node's copy of the log."""
 
 
 class SnapHead(msgspec.Struct, frozen=True):
@@ -129,6 +131,8 @@ class SnapHead(msgspec.Struct, frozen=True):
     chunks: int
     digest: str
     bytes: int
+    chain: int = 0
+    """Of the entry at ``index``, as in ``Init``."""
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):

@@ -40,8 +40,8 @@ class Follower(Protocol):
         """The entry at ``index``; ``token`` is 0 unless this log's ``append`` proposed it."""
         ...
 
-    async def restored(self, index: int, chunks: list[bytes]) -> None:
-        """So much was missed that the state must be replaced: by that after the entry ``index``."""
+    async def restored(self, snapshot: SnapHead, chunks: list[bytes]) -> None:
+        """So much was missed that the state must be replaced: by that of this snapshot."""
         ...
 
     def refused(self, token: int, error: WaypostError) -> None:
@@ -247,7 +247,7 @@ class EtcdLog:
         if found.snapshot is not None:
             # What became of our own entries below the snapshot is in it, but not their outcomes.
             self._forget_tokens(TimedOut("the change was overtaken: ask for the state"))
-            await self._follower.restored(self._index(found.snapshot.version), found.chunks)
+            await self._follower.restored(found.snapshot, found.chunks)
             self.snapshot = found.snapshot
             self._mod_revision = found.snapshot.mod_revision
             self.position = Position(found.snapshot.version, found.snapshot.mod_revision)
@@ -273,7 +273,11 @@ class EtcdLog:
             asked_ns = self._clock()
             try:
                 answer = await self.client.snapshot_of(
-                    [rpc.get(self.keys.head), rpc.get(self.writer.owner_key)]
+                    [
+                        rpc.get(self.keys.head),
+                        rpc.get(self.writer.owner_key),
+                        rpc.get(self.keys.seal),
+                    ]
                 )
             except (Unavailable, Compacted) as error:
                 failed = Unavailable(f"no majority of etcd confirmed the read: {error}")
@@ -282,7 +286,13 @@ class EtcdLog:
                 self.writer.is_reachable = False
                 continue
             self.writer.is_reachable = True
-            head, owner = (each.one for each in answer.ranges)
+            head, owner, seal = (each.one for each in answer.ranges)
+            if seal.create_revision and not head.create_revision:
+                # Everyone else has left, and what is left is a tombstone.
+                over = Unavailable("the log has ended, and goes on elsewhere: retry in a moment")
+                for token in tokens:
+                    self._follower.refused(token, over)
+                continue
             self.writer.check_owner(owner)
             if head.version < self.position.version:
                 raise CorruptData(

@@ -4,6 +4,7 @@ Always true: however many nodes begin at once, one of them makes the layout (a t
 only creates decides it), and every one, that one too, reads it back and compares before it appends.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
@@ -83,11 +84,15 @@ async def open_epoch(
     state: Callable[[], Iterable[bytes]],
     *,
     is_own: bool = False,
+    is_checked: bool = False,
+    held: int = 0,
+    chain: int = 0,
 ) -> tuple[Keys, Found]:
     """Make the log of an epoch unless it is made, and read all that it holds.
 
     ``state`` gives the state at ``epoch.first - 1``; where this node applied it itself (``is_own``)
-    it must be the one that etcd has.
+    it must be the one that etcd has.  ``is_checked``: this etcd passed its preflight just now.
+    ``held`` is as in ``read``; ``chain`` that of the entry at s.
 
     Raises ``CorruptData`` when what is there is not of this epoch, or not this state, ``Invalid``
     when the prefix is another registry's, or this etcd cannot carry one.
@@ -95,16 +100,18 @@ async def open_epoch(
     keys = keys_of(root, cluster, epoch)
     s = epoch.first - 1
     current = current_key(root)
+    uploaded: State | None = None
     for _ in range(_ATTEMPTS):
-        found = await read(client, keys, None)
+        found = await read(client, keys, None, held=held)
         if found is not None:
-            _compare(client, keys, found.init, epoch)
-            if is_own:
-                _compare_state(keys, found.init, state())
+            compare(client, keys, found.init, epoch)
+            if is_own and (uploaded is None or uploaded.digest != found.init.digest):
+                await _compare_state(keys, found.init, state())
             return keys, found
         named = (await client.range(rpc.range_request(current))).one
         _check_root(root, cluster, current, named)
-        await check(client, root)
+        if not is_checked:
+            await check(client, root)
         uploaded = await upload(client, keys.chunk, in_chunks(state()))
         init = Init(
             FORMAT,
@@ -115,6 +122,7 @@ async def open_epoch(
             uploaded.chunks,
             f"{client.cluster_id:x}",
             node,
+            chain,
         )
         try:
             answer = await client.txn(
@@ -191,7 +199,8 @@ def _check_root(root: str, cluster: str, key: bytes, named: rpc.KeyValue) -> Non
         )
 
 
-def _compare(client: EtcdClient, keys: Keys, init: Init, epoch: Epoch) -> None:
+def compare(client: EtcdClient, keys: Keys, init: Init, epoch: Epoch) -> None:
+    """Raise unless the log that begins with ``init`` is that of ``epoch``, in this very etcd."""
     if init.format != FORMAT:
         raise Invalid(
             f"etcd: {keys.prefix} was written by a newer version (format {init.format}): upgrade "
@@ -212,10 +221,11 @@ def _compare(client: EtcdClient, keys: Keys, init: Init, epoch: Epoch) -> None:
         )
 
 
-def _compare_state(keys: Keys, init: Init, state: Iterable[bytes]) -> None:
+async def _compare_state(keys: Keys, init: Init, state: Iterable[bytes]) -> None:
     digest = hashlib.sha256()
     for chunk in state:
         digest.update(chunk)
+        await asyncio.sleep(0)
     if digest.hexdigest() != init.digest:
         raise CorruptData(
             f"etcd: the state that {keys.prefix} begins with, from node {init.uploader!r}, is not "

@@ -34,20 +34,25 @@ class Found(msgspec.Struct, frozen=True):
     snapshot: SnapHead | None
     """To begin with, if the reader must; None: it goes on where it stands, or at the beginning."""
     chunks: list[bytes]
-    """The state: of the snapshot, or that at s."""
+    """The state: of the snapshot, or that at s; empty if the reader holds as much."""
     entries: list[LogEntry]
     position: Position
     """Where the reader stands when it has taken all of it."""
 
 
-async def read(client: EtcdClient, keys: Keys, after: Position | None) -> Found | None:
+async def read(
+    client: EtcdClient, keys: Keys, after: Position | None, *, held: int = 0
+) -> Found | None:
     """Read what a reader at ``after`` lacks (None: everything); None if there is no log.
+
+    A reader that holds the log up to a version, but does not know of which revision that is, gives
+    it as ``held``: it is given all entries that are left, and a state only if it lacks one.
 
     Raises ``CorruptData`` when the log is not the one that the reader knew, or is damaged.
     """
     for _ in range(_ATTEMPTS):
         try:
-            return await _read(client, keys, after)
+            return await _read(client, keys, after, held)
         except Compacted:
             await asyncio.sleep(0.05)  # the user's etcd compacts while this reads: begin anew
     raise TimedOut(
@@ -79,7 +84,7 @@ def chunk_key(prefix: bytes, ulid: str, k: int) -> bytes:
     return b"%s%s/%06d" % (prefix, ulid.encode(), k)
 
 
-async def _read(client: EtcdClient, keys: Keys, after: Position | None) -> Found | None:
+async def _read(client: EtcdClient, keys: Keys, after: Position | None, held: int) -> Found | None:
     answer = await client.snapshot_of(
         [rpc.get(key) for key in (keys.init, keys.head, keys.snaphead, keys.seal)]
     )
@@ -94,10 +99,11 @@ async def _read(client: EtcdClient, keys: Keys, after: Position | None) -> Found
         raise Unavailable(
             f"etcd: the log in {keys.prefix} has ended, and goes on elsewhere: ask another node"
         )
-    if not head.create_revision or (after is not None and head.version < after.version):
+    seen = max(held, after.version if after else 1)
+    if not head.create_revision or head.version < seen:
         raise CorruptData(
             f"etcd: {keys.prefix}/head stands at version {head.version}, and this node has seen "
-            f"{after.version if after else 1}: etcd was restored from a backup, or the key was "
+            f"{seen}: etcd was restored from a backup, or the key was "
             "deleted"
         )
     snapshot = decoded(snap_kv.value, SnapHead, keys.snaphead) if snap_kv.create_revision else None
@@ -106,16 +112,23 @@ async def _read(client: EtcdClient, keys: Keys, after: Position | None) -> Found
     chunks: list[bytes] = []
     if snapshot is not None:
         start = Position(snapshot.version, snapshot.mod_revision)
-        chunks = await read_chunks(
-            client, keys.snap, snapshot.ulid, snapshot.chunks, snapshot.digest, revision=revision
-        )
+        if held < snapshot.version:
+            chunks = await read_chunks(
+                client,
+                keys.snap,
+                snapshot.ulid,
+                snapshot.chunks,
+                snapshot.digest,
+                revision=revision,
+            )
     elif after is not None:
         start = after
     else:
         start = Position(1, 0)
-        chunks = await read_chunks(
-            client, keys.chunk, init.ulid, init.chunks, init.digest, revision=revision
-        )
+        if not held:
+            chunks = await read_chunks(
+                client, keys.chunk, init.ulid, init.chunks, init.digest, revision=revision
+            )
     entries = await _entries(client, keys, start, head.version, revision)
     return Found(init, snapshot, chunks, entries, Position(head.version, revision))
 

@@ -40,9 +40,17 @@ def is_due(snapshot: SnapHead | None, entries: int, size: int) -> bool:
 
 
 async def write_snapshot(
-    client: EtcdClient, keys: Keys, index: int, at: Position, slices: Iterable[bytes]
+    client: EtcdClient,
+    keys: Keys,
+    index: int,
+    at: Position,
+    slices: Iterable[bytes],
+    *,
+    chain: int = 0,
 ) -> SnapHead | None:
     """Write the state after the entry ``index``, which lies ``at``; None if another one is newer.
+
+    ``chain`` is that entry's, 0 if it is not known.
 
     Deletes the entries that it holds, and the snapshot before.
     """
@@ -51,7 +59,7 @@ async def write_snapshot(
         return None
     state = await upload(client, keys.snap, in_chunks(slices))
     head = SnapHead(
-        index, at.version, at.revision, state.ulid, state.chunks, state.digest, state.bytes
+        index, at.version, at.revision, state.ulid, state.chunks, state.digest, state.bytes, chain
     )
     value = msgspec.json.encode(head)
     try:

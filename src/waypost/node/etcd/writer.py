@@ -201,6 +201,9 @@ class Writer:
     def _is_settled_by(self, answer: rpc.TxnAnswer, item: Item) -> bool:
         """Say why the compares did not hold; False: send it again."""
         owner, seal, init = (each.one for each in answer.ranges)
+        if seal.create_revision and not owner.create_revision:
+            self._waiting.not_put(item, _unknown("the log has ended, and was cleared away"))
+            return True
         self.check_owner(owner)
         if owner.version != self._version:
             assert owner.version > self._version
