@@ -1,8 +1,9 @@
 from collections import Counter
+from typing import get_args
 
 import pytest
 
-from waypost.sim.plan import ENGINES, LEADER, MS, draw_plan
+from waypost.sim.plan import ENGINES, LEADER, MS, FaultKind, draw_plan
 
 
 def test_the_same_seed_is_the_same_plan() -> None:
@@ -26,7 +27,7 @@ def test_a_plan_names_only_machines_and_clients_that_there_are(seed: int) -> Non
         assert fault.machine == LEADER or fault.machine in machines
         assert fault.other in machines
         assert 0 < fault.at < plan.horizon
-        assert 10 * MS <= fault.span <= 1_300 * MS
+        assert 5 * MS <= fault.span <= 1_300 * MS
     for task in plan.tasks:
         assert task.client in range(setting.clients)
         assert task.machine in machines
@@ -46,4 +47,4 @@ def test_every_kind_of_fault_is_drawn_and_no_seed_has_all() -> None:
     for some in kinds:
         total.update(some)
         assert len(some) < 20
-    assert len(total) == 25, sorted(total)
+    assert set(total) == set(get_args(FaultKind))

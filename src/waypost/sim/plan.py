@@ -298,7 +298,8 @@ def _draw_times(rng: Random, horizon: Ns, pace: Pace) -> list[tuple[Ns, Ns]]:
     times: list[tuple[Ns, Ns]] = []
     at, step = 50 * MS, rng.choice((60, 120, 200)) * MS
     while at < horizon:
-        times.append((at, 20 * MS + int(rng.random() * 2.5 * step)))
+        # Now and then one lasts for long enough that the others go on without whom it struck.
+        times.append((at, int((0.2 + rng.random()) * rng.choice((0.5, 1, 2, 2, 5)) * step)))
         at += 1 + int(rng.random() * 2 * step)
     return times
 

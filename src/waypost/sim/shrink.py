@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from waypost.consensus.core import Ns
 from waypost.sim.checkers.minimise import ddmin
 from waypost.sim.plan import MS, Plan, Setting
 from waypost.sim.run import Outcome, run_plan
@@ -35,9 +36,10 @@ def shrink(plan: Plan, invariant: str, *, tries: int = TRIES) -> tuple[Plan, Out
         return True
 
     assert fails(plan), "nothing to shrink: the plan does not fail"
+    fails(_until(plan, best[0][1].virtual_ns))
     for simpler in _simpler(plan.setting):
         fails(_with(best[0][0], setting=simpler(best[0][0].setting)))
-    for part in ("faults", "tasks", "faults"):
+    for part in ("tasks", "faults", "tasks"):
         _leave_out(best[0][0], part, fails)
     return best[0]
 
@@ -46,6 +48,12 @@ def _leave_out(plan: Plan, part: str, fails: Callable[[Plan], bool]) -> None:
     items: list[Any] = list(getattr(plan, part))
     if items:
         ddmin(items, lambda some: fails(_with(plan, **{part: tuple(some)})))
+
+
+def _until(plan: Plan, end: Ns) -> Plan:
+    """Without what was still to come when it failed."""
+    faults = tuple(fault for fault in plan.faults if fault.at <= end)
+    return _with(plan, faults=faults, tasks=tuple(task for task in plan.tasks if task.at <= end))
 
 
 def _with(plan: Plan, **changes: object) -> Plan:
