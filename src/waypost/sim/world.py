@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from waypost.catalog.snapshots import dump
 from waypost.commands import Origin, decode_batch
-from waypost.consensus.core import FOREVER, KIND_BATCH, Index, Nid, Ns
+from waypost.consensus.core import FOREVER, KIND_BATCH, KIND_SEAL, Index, Nid, Ns
 from waypost.consensus.epoch import Epoch
 from waypost.consensus.settings import Settings
 from waypost.replica.member import MemberStatus
@@ -294,11 +294,20 @@ class World:
         probe.start()
         self.call(now + LOOK_EVERY, self._look)
 
+    def _is_sealing(self) -> bool:
+        """Whether a Seal may yet commit: who is spared now may be all that its epoch has."""
+        commit = self.oracle.commit
+        return any(
+            entry.kind == KIND_SEAL and entry.index > commit
+            for machine in self.machines
+            for entry in machine.drive.newest.entries
+        )
+
     def _choose_core(self) -> list[Machine]:
         """The machines that must come to rest: all, or of the newest epoch a bare majority."""
         oracle, epoch = self.oracle, self.oracle.epoch
         living = [m for m in self.machines if not m.is_gone]
-        if self.plan.setting.heals == "all" or oracle.commit < epoch.first:
+        if self.plan.setting.heals == "all" or oracle.commit < epoch.first or self._is_sealing():
             return living
         members = [m for m in living if m.nid in epoch.members and not oracle.nodes[m.nid].has_lost]
         if self._rng.random() < 0.6:  # whoever leads now is to be replaced
