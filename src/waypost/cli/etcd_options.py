@@ -38,7 +38,10 @@ _OPTIONS = (
 
 
 def etcd_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options; the command gets ``etcd``: what they say, or None."""
+    """Add the options; the command gets ``etcd``: what they say, or None.
+
+    Without endpoints it is how a member of a cluster gets into an etcd, if the cluster goes there.
+    """
 
     @functools.wraps(command)
     def with_etcd(
@@ -53,12 +56,19 @@ def etcd_options(command: Callable[..., int]) -> Callable[..., int]:
         **others: Any,
     ) -> int:
         settings = None
-        if endpoints:
+        is_member = bool(others.get("data_dir"))
+        if ca or cert or key or user or password_file:
+            if not endpoints and not is_member:
+                raise click.UsageError(
+                    "these options are about an etcd: add --etcd URL, or --data-dir for a member "
+                    "of a cluster that may go there"
+                )
             if user and not password_file:
                 raise click.UsageError("--etcd-user has a password: add --etcd-password-file")
+        if endpoints or is_member:
             lines = Path(password_file).read_text().splitlines() if password_file else []
             settings = EtcdSettings(
-                endpoints=tuple(endpoints.split(",")),
+                endpoints=tuple(endpoints.split(",")) if endpoints else (),
                 prefix=prefix,
                 ca=ca or "",
                 cert=cert or "",
@@ -66,8 +76,6 @@ def etcd_options(command: Callable[..., int]) -> Callable[..., int]:
                 user=user or "",
                 password=lines[0] if lines else "",
             )
-        elif ca or cert or key or user or password_file:
-            raise click.UsageError("these options are about an etcd: add --etcd URL")
         return command(etcd=settings, **others)
 
     for option in reversed(_OPTIONS):

@@ -139,6 +139,9 @@ def serve(
     """
     if memory and data_dir:
         raise click.UsageError("--memory and --data-dir exclude each other: leave one out")
+    access = etcd
+    if etcd and not etcd.endpoints:
+        etcd = None
     if accept_data_loss and not data_dir and not etcd:
         raise click.UsageError("--accept-data-loss is about a --data-dir: name it")
     if etcd:
@@ -158,6 +161,7 @@ def serve(
         raise click.UsageError("--cluster founds a cluster, --join enters one: leave one out")
     from waypost.cli.serve_log import log_to_stderr
     from waypost.node.bootstrap import NodeConfig
+    from waypost.node.etcd.settings import EtcdSettings
     from waypost.standalone import Standalone, new_event_loop
 
     log_to_stderr(verbose - quiet)
@@ -171,6 +175,7 @@ def serve(
         follows_only=learner,
         engine=engine,
         etcd=etcd,
+        etcd_access=access or EtcdSettings(endpoints=()),
     )
     standalone = Standalone(
         config, host=host, native_port=native_port, http_port=http_port, on_fatal=_die

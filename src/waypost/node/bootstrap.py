@@ -25,7 +25,8 @@ from waypost.consensus.settings import LAN, Settings
 from waypost.consensus.solo import SoloCore
 from waypost.errors import Invalid
 from waypost.node.cluster import Cluster
-from waypost.node.etcd.settings import EtcdSettings
+from waypost.node.etcd.epochs import EtcdEpochs
+from waypost.node.etcd.settings import NO_GRPC, EtcdSettings
 from waypost.node.genesis import Belonging, Machine, belong
 from waypost.node.identity import (
     SOLO_NID,
@@ -38,7 +39,7 @@ from waypost.node.identity import (
 from waypost.node.member_engine import MemberEngine
 from waypost.node.member_time import MemberTime
 from waypost.node.node import Node
-from waypost.node.outside import Outside
+from waypost.node.outside import Outside, Self
 from waypost.node.own_snapshots import Storage
 from waypost.replica.member import Member
 from waypost.storage.disk import Disk, RealDisk
@@ -51,7 +52,6 @@ log = logging.getLogger("waypost.node")
 
 ALONE: Final = "local"
 OUTSIDE: Final = "etcd"
-NO_GRPC: Final = "etcd: grpcio is not installed: pip install 'waypost[etcd]'"
 REPLICATED: Final[dict[str, type[ReplicatedCore]]] = {"raft": RaftCore, "paxos": PaxosCore}
 
 
@@ -161,8 +161,6 @@ def make_core(
     if epoch.engine == ALONE:
         return SoloCore(me, boot)
     kind = REPLICATED.get(epoch.engine)
-    if epoch.engine == OUTSIDE:
-        raise Invalid(NO_GRPC, field="engine")
     if kind is None:
         raise Invalid(
             f"engine: {epoch.engine!r} of epoch {epoch.number} is not known to this version: "
@@ -315,15 +313,8 @@ def _outside(
     node: Node,
     snapshots: SnapshotStore,
     moment: MemberTime,
-) -> Outside | None:
-    """Who speaks with an etcd, if the cluster goes there; None where grpcio is not installed."""
-    try:
-        from waypost.node.etcd.epochs import EtcdEpochs
-        from waypost.node.etcd.part import Self
-    except ImportError as error:
-        if error.name != "grpc":
-            raise
-        return None
+) -> Outside:
+    """Who speaks with an etcd, if the cluster goes there."""
     me = Self(identity.nid, node, identity.cluster, config.address, snapshots, lambda: moment.now)
     return EtcdEpochs(me, config.etcd_access, config.settings)
 

@@ -85,7 +85,7 @@ class Membership:
         self._calls = calls
         self._clock = clock
         self.outside: Outside | None = None
-        """Who can tell whether an etcd will do; None where grpcio is not installed."""
+        """Who can tell whether an etcd will do."""
         self._one_at_a_time = asyncio.Lock()
         calls.serve(PREFLIGHT, self._preflight_asked)
         calls.serve(CLUSTER, self._asked)
@@ -206,12 +206,7 @@ class Membership:
         return {**settings, OUTSIDE: ids[0]}
 
     async def _preflight_asked(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
-        if self.outside is None:
-            raise Invalid(
-                f"etcd: {self._me.name} has no grpcio: pip install 'waypost[etcd]' there, and "
-                "restart it",
-                field="etcd",
-            )
+        assert self.outside is not None, "a member has a disk, and may go elsewhere"
         return (await self.outside.preflight(_decode_settings(body))).encode()
 
     async def hand_over(self, to: int = 0) -> bool:

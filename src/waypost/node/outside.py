@@ -4,12 +4,46 @@ One who speaks with such a log makes the core of the epoch, takes there what the
 brings it what stands there (``waypost.consensus.outside``).
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
-from waypost.consensus.core import Boot, Core, Snap
+from waypost.catalog.snapshots import dump
+from waypost.consensus.core import Boot, Core, Nid, Snap
 from waypost.consensus.epoch import Epoch
 from waypost.errors import WaypostError
+from waypost.node.node import Node
 from waypost.replica.member import MemberStatus
+from waypost.storage.snapshots import SnapshotStore
+
+
+class Self:
+    """Who takes part."""
+
+    def __init__(
+        self,
+        nid: Nid,
+        node: Node,
+        cluster: str,
+        address: str,
+        snapshots: SnapshotStore,
+        now: Callable[[], int],
+    ) -> None:
+        """``now`` is the time that the member under the node was told last."""
+        self.nid = nid
+        self.node = node
+        self.cluster = cluster
+        self.address = address
+        self.snapshots = snapshots
+        self.now = now
+
+    async def state_bytes(self) -> int:
+        """How large its state is as a snapshot."""
+        size = 0
+        for chunk in dump(self.node.catalog):
+            size += len(chunk)
+            await asyncio.sleep(0)
+        return size
 
 
 class Outside(Protocol):

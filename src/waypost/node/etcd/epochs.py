@@ -2,11 +2,14 @@
 
 One epoch at a time, one ``Part`` each.  When the cluster has left for the next epoch, and that one
 holds everything durably, its first leader clears away what the last one left in etcd.
+
+Knows grpcio only when there is an etcd to speak with: it is an extra, and takes long to import.
 """
 
 import asyncio
 import logging
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,13 +18,13 @@ from waypost.consensus.epoch import Epoch
 from waypost.consensus.outside import OutsideCore
 from waypost.consensus.settings import Settings
 from waypost.errors import Invalid, WaypostError
-from waypost.node.etcd.client import EtcdClient
-from waypost.node.etcd.opening import clear
-from waypost.node.etcd.part import Part, Self, until
-from waypost.node.etcd.preflight import preflight
-from waypost.node.etcd.settings import EtcdSettings
-from waypost.node.outside import Inside
+from waypost.node.etcd.settings import NO_GRPC, EtcdSettings
+from waypost.node.outside import Inside, Self
 from waypost.replica.member import MemberStatus
+
+if TYPE_CHECKING:
+    from waypost.node.etcd.client import EtcdClient
+    from waypost.node.etcd.part import Part
 
 log = logging.getLogger("waypost.etcd")
 
@@ -49,6 +52,9 @@ class EtcdEpochs:
 
     def make(self, epoch: Epoch, boot: Boot) -> OutsideCore:
         """Make the core of an epoch, and begin to take part in it."""
+        _import_part()
+        from waypost.node.etcd.part import Part
+
         self._leave()
         me, now = self._me, self._me.now()
         core = OutsideCore(me.nid, epoch, boot, now=now, settings=self._settings)
@@ -106,6 +112,9 @@ class EtcdEpochs:
 
     async def preflight(self, settings: dict[str, str]) -> str:
         """Try what this node will do, with its own credentials; return the etcd cluster's id."""
+        await asyncio.to_thread(_import_part)  # so that this node does not stand still meanwhile
+        from waypost.node.etcd.preflight import preflight
+
         where = self._where(settings)
         client = self._client(where)
         state_bytes = await self._me.state_bytes()
@@ -138,13 +147,15 @@ class EtcdEpochs:
         prefix = settings.get(PREFIX, "") or EtcdSettings(endpoints=()).prefix
         return msgspec.structs.replace(self._access, endpoints=endpoints, prefix=prefix)
 
-    def _client(self, settings: EtcdSettings) -> EtcdClient:
+    def _client(self, settings: EtcdSettings) -> "EtcdClient":
         """Connect; a connection that a preflight left is taken."""
         ready, self._ready = self._ready, None
         if ready is not None and ready[0] == settings:
             return ready[1]
         if ready is not None:
             ready[1].close()
+        from waypost.node.etcd.client import EtcdClient
+
         return EtcdClient(settings)
 
     def _leave(self) -> None:
@@ -155,8 +166,11 @@ class EtcdEpochs:
             self._finishing.add(task)
             task.add_done_callback(self._finishing.discard)
 
-    async def _finish(self, part: Part) -> None:
+    async def _finish(self, part: "Part") -> None:
         """Leave an epoch, and clear away what is left of it, if that is this node's to do."""
+        from waypost.node.etcd.opening import clear
+        from waypost.node.etcd.part import until
+
         try:
             await part.leave()
             await until(lambda: self._is_followed(part.epoch))
@@ -175,3 +189,12 @@ class EtcdEpochs:
         assert self._engine is not None
         status = self._engine.member_status
         return status.epoch.number > epoch.number and status.released
+
+
+def _import_part() -> None:
+    try:
+        import_module("waypost.node.etcd.part")
+    except ImportError as error:
+        if error.name != "grpc":
+            raise
+        raise Invalid(NO_GRPC, field="etcd") from None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from waypost.catalog.snapshots import dump
-from waypost.consensus.core import KIND_BATCH, KIND_SEAL, Nid, Outcome, Snap
+from waypost.consensus.core import KIND_BATCH, KIND_SEAL, Outcome, Snap
 from waypost.consensus.epoch import Epoch
 from waypost.consensus.outside import OutsideCore
 from waypost.errors import CorruptData, Superseded, TimedOut, Unavailable, WaypostError
@@ -28,9 +28,7 @@ from waypost.node.etcd.log import EtcdLog
 from waypost.node.etcd.members import Members
 from waypost.node.etcd.opening import compare, open_epoch
 from waypost.node.etcd.reading import Found, read
-from waypost.node.node import Node
-from waypost.node.outside import Inside
-from waypost.storage.snapshots import SnapshotStore
+from waypost.node.outside import Inside, Self
 
 log = logging.getLogger("waypost.etcd")
 
@@ -46,35 +44,6 @@ async def until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         await asyncio.sleep(_LOOK_S)
-
-
-class Self:
-    """Who takes part."""
-
-    def __init__(
-        self,
-        nid: Nid,
-        node: Node,
-        cluster: str,
-        address: str,
-        snapshots: SnapshotStore,
-        now: Callable[[], int],
-    ) -> None:
-        """``now`` is the time that the member under the node was told last."""
-        self.nid = nid
-        self.node = node
-        self.cluster = cluster
-        self.address = address
-        self.snapshots = snapshots
-        self.now = now
-
-    async def state_bytes(self) -> int:
-        """How large its state is as a snapshot."""
-        size = 0
-        for chunk in dump(self.node.catalog):
-            size += len(chunk)
-            await asyncio.sleep(0)
-        return size
 
 
 class Part:

@@ -1,6 +1,10 @@
 """Where a user's etcd is, and how to get in: known without grpcio, which is an extra."""
 
+from typing import Final
+
 import msgspec
+
+NO_GRPC: Final = "etcd: grpcio is not installed here: pip install 'waypost[etcd]'"
 
 
 class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
