@@ -70,6 +70,30 @@ class Heard:
                 await self._changed.wait()
 
 
+class Holding(EtcdClient):
+    """A client that can keep back what etcd answers to reads."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        super().__init__(settings)
+        self.held = asyncio.Event()
+        """One is kept back."""
+        self._may_pass = asyncio.Event()
+        self._may_pass.set()
+
+    def hold(self) -> None:
+        self._may_pass.clear()
+
+    def let_go(self) -> None:
+        self._may_pass.set()
+
+    async def snapshot_of(self, *args: object, **more: object) -> rpc.TxnAnswer:
+        answer = await super().snapshot_of(*args, **more)  # type: ignore[arg-type]
+        if not self._may_pass.is_set():
+            self.held.set()
+            await self._may_pass.wait()
+        return answer
+
+
 class Forgetful(EtcdClient):
     """A client that loses what etcd answers to the next so many transactions."""
 

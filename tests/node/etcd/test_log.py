@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.node.etcd.logs import Forgetful, opened, writer
+from tests.node.etcd.logs import Forgetful, Holding, opened, writer
 from tests.node.etcd.servers import EtcdServer
 from tests.node.etcd.world import run, until
 
@@ -43,6 +43,27 @@ def test_a_barrier_is_passed_only_when_all_before_it_is_handed_over(settings: Et
                 b.log.barrier(n)
                 await b.heard.until(lambda n=n: n in b.heard.passed)
                 assert len(b.heard.entries) >= n
+
+    run(story)
+
+
+def test_an_answer_that_the_watch_has_overtaken_is_no_sign_of_a_restored_etcd(
+    settings: EtcdSettings,
+) -> None:
+    async def story() -> None:
+        client = Holding(settings)
+        async with writer(settings, "a", client) as a, writer(settings, "b") as b:
+            await a.append(b"1", 1)
+            client.hold()
+            a.log.barrier(1)
+            await client.held.wait()
+            await b.append(b"2", 1)
+            await a.heard.count(2)
+            client.let_go()
+            await a.heard.until(lambda: 1 in a.heard.passed or a.heard.end)
+
+            assert a.heard.end is None
+            assert not a.heard.refusals
 
     run(story)
 

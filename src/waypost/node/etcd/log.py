@@ -271,6 +271,7 @@ class EtcdLog:
             self._forget_late_tokens()
             tokens, self._barriers = self._barriers, []
             asked_ns = self._clock()
+            known = self.position.version  # the watch may run ahead of the answer
             try:
                 answer = await self.client.snapshot_of(
                     [
@@ -294,10 +295,10 @@ class EtcdLog:
                     self._follower.refused(token, over)
                 continue
             self.writer.check_owner(owner)
-            if head.version < self.position.version:
+            if head.version < known:
                 raise CorruptData(
                     f"etcd: {self.keys.prefix}/head stands at version {head.version}, and this "
-                    f"node has seen {self.position.version}: etcd was restored from a backup"
+                    f"node has seen {known}: etcd was restored from a backup"
                 )
             self._passing.append((head.version, asked_ns, tokens))
             self._pass_barriers()
