@@ -25,6 +25,9 @@ from waypost.storage.disk import RealDisk
 from waypost.storage.snapshots import SnapshotStore
 from waypost.storage.wal import Wal
 
+REPLACES_ETCD = "raft"
+"""What survivors go on with by themselves, if their log was in an etcd that is lost."""
+
 
 class Survivor(msgspec.Struct, frozen=True):
     """One directory, and what becomes of it."""
@@ -51,7 +54,8 @@ class Recovery(msgspec.Struct, frozen=True):
     """Up to here it is known that everything was committed."""
     members_before: int
     is_needed: bool
-    """False if those that survive are a majority: then they only need to be started."""
+    """False if those that survive are a majority: then they only need to be started.  Where the
+    log is in an etcd nobody can tell by the directories."""
 
 
 def plan(paths: Sequence[Path], *, engine: str = "") -> Recovery:
@@ -78,7 +82,7 @@ def plan(paths: Sequence[Path], *, engine: str = "") -> Recovery:
     epoch = Epoch(
         secrets.randbits(63) | 1,
         max(_newest_number(each) for _, each in found) + 1,
-        engine or now.engine,
+        engine or (REPLACES_ETCD if now.engine == "etcd" else now.engine),
         {nid: peer for nid, peer in now.members.items() if nid in taken},
         last + 1,
         0,
@@ -95,7 +99,7 @@ def plan(paths: Sequence[Path], *, engine: str = "") -> Recovery:
         last=last,
         surely=surely,
         members_before=len(now.members),
-        is_needed=2 * alive <= len(now.members),
+        is_needed=2 * alive <= len(now.members) or now.engine == "etcd",
     )
 
 

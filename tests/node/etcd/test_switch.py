@@ -9,6 +9,7 @@ from tests.node.test_cluster import World, has, register, tell
 
 from waypost.errors import Invalid, Unavailable
 from waypost.node.etcd.settings import EtcdSettings
+from waypost.node.recovering import force, plan
 from waypost.standalone import Standalone
 from waypost.wire import ClusterAsk, ClusterState
 
@@ -185,11 +186,33 @@ def test_when_the_first_leader_is_lost_another_begins_the_log_in_etcd(
         change = asyncio.create_task(switch(leader, "etcd", settings))
         others = [node for node in world.nodes.values() if node is not leader]
         await world.until(lambda: all(n.registry.status().engine == "etcd" for n in others))
-        assert not any(node.registry.status().writable for node in others)
         change.cancel()
         await world.until(lambda: all(at_epoch(node, 2, "etcd") for node in others))
         await register(others[0], "without it")
         assert has(others[0], "before")
+
+    tell(story, tmp_path)
+
+
+def test_if_etcd_is_lost_for_good_the_nodes_go_on_from_their_copies(
+    tmp_path: Path, settings: EtcdSettings
+) -> None:
+    async def story(world: World) -> None:
+        await switch(world.nodes["a"], "etcd", settings)
+        await register(world.nodes["b"], "precious")
+        await is_there(world, "precious")
+        nodes = {name: await down(world, name) for name in list(world.nodes)}
+
+        recovery = plan([tmp_path / name for name in nodes])
+        assert (recovery.epoch.engine, recovery.epoch.settings) == ("raft", {})
+        assert recovery.is_needed
+        force(recovery)
+        taken = [each.name for each in recovery.survivors if each.is_taken]
+        assert taken == ["a", "b", "c"]
+        await asyncio.gather(*(up(world, name, nodes[name]) for name in taken))
+        await world.leader()
+        await register(world.nodes["c"], "after")
+        await is_there(world, "precious", "after")
 
     tell(story, tmp_path)
 
