@@ -1,12 +1,11 @@
 """What a check found, and what to do about it."""
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
 State = Literal["good", "note", "poor", "bad"]
 """``note`` is worth knowing; ``poor`` works, and will be regretted; ``bad`` must be mended."""
-STATES: Final[tuple[State, ...]] = ("good", "note", "poor", "bad")
 
 
 class Finding(msgspec.Struct, frozen=True):

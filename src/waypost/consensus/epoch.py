@@ -14,9 +14,6 @@ import msgspec
 
 from waypost.consensus.entry import NO_BALLOT, Ballot, Index, Nid
 
-EPOCHS_KEPT = 64
-"""So many of the past are told to a node that was away."""
-
 
 class Peer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A node by its name and where its native port is, as the others reach it."""

@@ -97,12 +97,13 @@ class Forwarding:
     def flush(self, leader: int) -> None:
         """Send what waits to the leader, as far as the window allows; 0 for nobody."""
         while leader and self._open.parts and len(self._sent) < UNDER_WAY_MAX:
-            proposal, self._open = _cut(self._open)
+            proposal = self._open
+            self._open = proposal.cut(PART_BYTES_MAX, PARTS_MAX)
             self._last_token += 1
             origins = proposal.origins if any(proposal.origins) else []
             body = peer_frames.encode(Forward(self._last_token, proposal.parts, origins))
             if not self.send(leader, FORWARD, body):
-                self._open = _joined(proposal, self._open)
+                self._first(proposal)
                 return
             now = self._clock()
             self._sent[self._last_token] = _Sent(leader, proposal, self._since_ns, now)
@@ -179,8 +180,9 @@ class Forwarding:
 
     def take_back(self, proposal: Proposal) -> None:
         """This node leads no more, and these were certainly not put into the log."""
-        self.waiting_commands += sum(map(len, proposal.commands))
-        self.waiting_bytes += sum(map(len, proposal.parts))
+        commands, size = proposal.size
+        self.waiting_commands += commands
+        self.waiting_bytes += size
         self._again(proposal, self._clock())
 
     def refuse_all(self, error: WaypostError) -> None:
@@ -213,24 +215,26 @@ class Forwarding:
 
     def _again(self, proposal: Proposal, since_ns: int) -> None:
         self._since_ns = min(since_ns, self._since_ns) if self._open.parts else since_ns
-        self._open = _joined(proposal, self._open)
+        self._first(proposal)
+
+    def _first(self, proposal: Proposal) -> None:
+        """Put these before what waits."""
+        proposal.join(self._open)
+        self._open = proposal
 
     def _answer(self, proposal: Proposal, message: Forwarded) -> None:
         self._settle(proposal)
         revisions = message.revisions or [message.index] * len(message.outcomes)
-        for owner, ticket, revision, outcomes in zip(
-            proposal.owners, proposal.tickets, revisions, message.outcomes, strict=True
-        ):
-            owner.answered(ticket, revision, outcomes)
+        proposal.answered(revisions, message.outcomes)
 
     def _fail(self, proposal: Proposal, error: WaypostError) -> None:
         self._settle(proposal)
-        for owner, ticket in zip(proposal.owners, proposal.tickets, strict=True):
-            owner.failed(ticket, error)
+        proposal.failed(error)
 
     def _settle(self, proposal: Proposal) -> None:
-        self.waiting_commands -= sum(map(len, proposal.commands))
-        self.waiting_bytes -= sum(map(len, proposal.parts))
+        commands, size = proposal.size
+        self.waiting_commands -= commands
+        self.waiting_bytes -= size
         assert self.waiting_commands >= 0
         assert self.waiting_bytes >= 0
 
@@ -305,32 +309,3 @@ def take_forward(
     parts = [(part, decode_part(part)) for part in message.parts]
     for number, ((part, commands), origin) in enumerate(zip(parts, origins, strict=True)):
         into.offer(part, commands, owner, number, origin)
-
-
-def _joined(first: Proposal, then: Proposal) -> Proposal:
-    first.parts += then.parts
-    first.commands += then.commands
-    first.owners += then.owners
-    first.tickets += then.tickets
-    first.origins += then.origins
-    return first
-
-
-def _cut(waiting: Proposal) -> tuple[Proposal, Proposal]:
-    """As much as one ``Forward`` takes, and the rest."""
-    size, end = 0, 0
-    for part in waiting.parts:
-        size += len(part)
-        if end == PARTS_MAX or (size > PART_BYTES_MAX and end):
-            break
-        end += 1
-    if end == len(waiting.parts):
-        return waiting, Proposal()
-    head, tail = Proposal(), Proposal()
-    for into, part_of in ((head, slice(0, end)), (tail, slice(end, None))):
-        into.parts = waiting.parts[part_of]
-        into.commands = waiting.commands[part_of]
-        into.owners = waiting.owners[part_of]
-        into.tickets = waiting.tickets[part_of]
-        into.origins = waiting.origins[part_of]
-    return head, tail

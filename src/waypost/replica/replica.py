@@ -10,12 +10,13 @@ in the order of their indexes, each once.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final, Protocol
 
 from waypost.catalog.state import Applied, Catalog
 from waypost.commands import Command, LogBatch, Origin, Outcome, decode_batch, encode_batch
 from waypost.errors import WaypostError
+from waypost.model import Revision
 
 BATCH_BYTES_MAX: Final = 1 << 20
 """Of one entry, unless a single write is larger: what piled up beyond it leaves with the next."""
@@ -57,11 +58,17 @@ class Proposal:
         """Each write that was offered."""
         return zip(self.parts, self.commands, self.owners, self.tickets, self.origins, strict=True)
 
-    def cut(self, size_max: int) -> "Proposal":
+    def join(self, then: "Proposal") -> None:
+        """Put those of another batch behind these."""
+        for name in self.__slots__:
+            getattr(self, name).extend(getattr(then, name))
+
+    def cut(self, size_max: int, count_max: int | None = None) -> "Proposal":
         """Keep the first writes, as many as ``size_max`` bytes take and at least one; the rest."""
         rest = Proposal()
-        count = max(1, sum(size <= size_max for size in accumulate(map(len, self.parts))))
-        if count == len(self.parts):
+        sizes = accumulate(map(len, islice(self.parts, count_max)))
+        count = max(1, sum(size <= size_max for size in sizes))
+        if count >= len(self.parts):
             return rest
         for name in self.__slots__:
             items: list[object] = getattr(self, name)
@@ -76,6 +83,23 @@ class Proposal:
         self.owners.append(item[2])
         self.tickets.append(item[3])
         self.origins.append(item[4])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Commands and bytes."""
+        return sum(map(len, self.commands)), sum(map(len, self.parts))
+
+    def answered(self, revisions: Sequence[Revision], outcomes: Sequence[list[Outcome]]) -> None:
+        """Tell the owner of each write what became of it."""
+        for owner, ticket, revision, came in zip(
+            self.owners, self.tickets, revisions, outcomes, strict=True
+        ):
+            owner.answered(ticket, revision, came)
+
+    def failed(self, error: WaypostError) -> None:
+        """Tell the owner of each write that all of it failed."""
+        for owner, ticket in zip(self.owners, self.tickets, strict=True):
+            owner.failed(ticket, error)
 
 
 class Replica:
@@ -142,10 +166,7 @@ class Replica:
         revisions = [index] * len(proposal.parts)
         for number, revision in applied.repeated.items():
             revisions[number] = revision
-        for owner, ticket, revision, outcomes in zip(
-            proposal.owners, proposal.tickets, revisions, applied.outcomes, strict=True
-        ):
-            owner.answered(ticket, revision, outcomes)
+        proposal.answered(revisions, applied.outcomes)
         return applied
 
     def take_back(self, token: int) -> Proposal:
@@ -175,11 +196,11 @@ class Replica:
 
     def _fail(self, proposal: Proposal, error: WaypostError) -> None:
         self._settle(proposal)
-        for owner, ticket in zip(proposal.owners, proposal.tickets, strict=True):
-            owner.failed(ticket, error)
+        proposal.failed(error)
 
     def _settle(self, proposal: Proposal) -> None:
-        self.waiting_commands -= sum(map(len, proposal.commands))
-        self.waiting_bytes -= sum(map(len, proposal.parts))
+        commands, size = proposal.size
+        self.waiting_commands -= commands
+        self.waiting_bytes -= size
         assert self.waiting_commands >= 0
         assert self.waiting_bytes >= 0

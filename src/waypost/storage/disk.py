@@ -119,12 +119,7 @@ class RealDisk:
 
     def read(self, file: File, offset: int, size: int) -> bytes:
         """Read until ``size`` bytes are there or the file ends."""
-        parts: list[bytes] = []
-        while size > 0 and (part := os.pread(file, min(size, 1 << 30), offset)):
-            parts.append(part)
-            offset += len(part)
-            size -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return read_at(file, offset, size)
 
     def write(self, file: File, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write with one ``pwritev`` where the kernel takes it all at once."""
@@ -159,6 +154,16 @@ class RealDisk:
     def sync_names(self) -> None:
         """``fsync`` the directory."""
         os.fsync(self._dir)
+
+
+def read_at(file: File, offset: int, size: int) -> bytes:
+    """Read until ``size`` bytes are there or the file ends, however the kernel parts them."""
+    parts: list[bytes] = []
+    while size > 0 and (part := os.pread(file, min(size, 1 << 30), offset)):
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _reserve(file: File, size: int) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from waypost.storage.disk import LOCK_NAME, File
+from waypost.storage.disk import LOCK_NAME, File, read_at
 
 
 class LookingDisk:
@@ -55,12 +55,7 @@ class LookingDisk:
 
     def read(self, file: File, offset: int, size: int) -> bytes:
         """Read until ``size`` bytes are there or the file ends."""
-        parts: list[bytes] = []
-        while size > 0 and (part := os.pread(file, min(size, 1 << 30), offset)):
-            parts.append(part)
-            offset += len(part)
-            size -= len(part)
-        return b"".join(parts)
+        return read_at(file, offset, size)
 
     def write(self, file: File, buffers: Sequence[bytes | memoryview], offset: int) -> None:  # noqa: ARG002
         """Refuse."""

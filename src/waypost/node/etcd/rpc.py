@@ -242,11 +242,6 @@ def parse_watch(encoded: bytes) -> WatchAnswer:
     return WatchAnswer(header, watch_id, created, canceled, compacted, reason, events)
 
 
-def parse_header(encoded: bytes) -> Header:
-    """Read the header of any answer."""
-    return next((_header(raw) for field, _, raw in fields(encoded) if field == 1), Header())
-
-
 def parse_lease(encoded: bytes) -> tuple[int, int]:
     """Read the answer to ``GRANT`` or ``KEEP_ALIVE``: the lease, and its seconds (0: over)."""
     lease = ttl_s = 0
