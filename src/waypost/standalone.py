@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,12 +21,15 @@ from waypost.transport.port import NativePort
 
 if TYPE_CHECKING:
     from waypost.servers.http.server import HttpServer
+    from waypost.servers.web.mounted import Mounted
 
 _T = TypeVar("_T")
 log = logging.getLogger("waypost")
 
 NATIVE_PORT: Final = 8300
 HTTP_PORT: Final = 8500
+DOORS: Final[tuple[str, ...]] = ()
+"""What may be left out: every door but the native one and HTTP."""
 
 
 class Standalone:
@@ -39,6 +42,7 @@ class Standalone:
         host: str = "127.0.0.1",
         native_port: int = NATIVE_PORT,
         http_port: int | None = HTTP_PORT,
+        without: Collection[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         on_fatal: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -46,6 +50,7 @@ class Standalone:
         self._host = host
         self._native_port = native_port
         self._http_port = http_port
+        self._without = without
         self._clock = clock
         self._on_fatal = on_fatal or _log_fatal
         self.native: NativeServer | None = None
@@ -87,8 +92,12 @@ class Standalone:
         """Open the HTTP door, for those who did not ask for it at the start."""
         from waypost.servers.http.server import HttpServer
 
-        self._http = HttpServer(self.registry, self._host, port)
+        self._http = HttpServer(self.registry, self._host, port, self._mounted())
         self.http_address = _shown(await self._http.start())
+
+    def _mounted(self) -> "dict[str, Mounted]":
+        """The doors that share HTTP's port, by the first segment of their paths."""
+        return {}
 
     async def stop(self) -> None:
         """Let another node lead, close the doors, tell the clients to move, let go of the data."""

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -71,6 +72,12 @@ _GC_OLD: Final = 1_000
     help="HTTP; 0 takes a free port.",
 )
 @click.option(
+    "--without",
+    default="",
+    metavar="DOOR[,DOOR]",
+    help="Leave these doors closed; see docs/doors.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Listen beyond this machine although nobody has to prove who he is.",
@@ -116,6 +123,7 @@ def serve(
     host: str,
     native_port: int,
     http_port: int,
+    without: str,
     insecure: bool,
     line: str | None,
     seeds: str | None,
@@ -162,7 +170,7 @@ def serve(
     from waypost.cli.serve_log import log_to_stderr
     from waypost.node.bootstrap import NodeConfig
     from waypost.node.etcd.settings import EtcdSettings
-    from waypost.standalone import Standalone, new_event_loop
+    from waypost.standalone import DOORS, Standalone, new_event_loop
 
     log_to_stderr(verbose - quiet)
     config = NodeConfig(
@@ -178,7 +186,12 @@ def serve(
         etcd_access=access or EtcdSettings(endpoints=()),
     )
     standalone = Standalone(
-        config, host=host, native_port=native_port, http_port=http_port, on_fatal=_die
+        config,
+        host=host,
+        native_port=native_port,
+        http_port=http_port,
+        without=_closed(without, DOORS),
+        on_fatal=_die,
     )
     gc.disable()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -270,6 +283,16 @@ def _is_given(option: str) -> bool:
     """Whether the command line names it: a default gives way to what ``--cluster`` says."""
     context = click.get_current_context()
     return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
+
+
+def _closed(without: str, doors: Collection[str]) -> set[str]:
+    """Read the names of doors."""
+    closed = set(filter(None, without.split(",")))
+    if unknown := sorted(closed.difference(doors)):
+        raise click.UsageError(
+            f"--without: there is no door {unknown[0]!r}: choose from {', '.join(doors)}"
+        )
+    return closed
 
 
 def _machines(line: str | None, name: str) -> dict[str, str]:

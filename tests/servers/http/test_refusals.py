@@ -26,8 +26,8 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.node.registry import Registry
-from waypost.servers.http import requests
 from waypost.servers.http.problems import problem_response
+from waypost.servers.web import requests
 from waypost.wire import Resolve, Resolved
 
 WEB_1 = of("web") + "/instances/web-1"

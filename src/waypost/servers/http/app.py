@@ -7,7 +7,7 @@ path by method; every answer that is not a success is a problem document.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from starlette.requests import Request
@@ -22,15 +22,17 @@ from waypost.servers.http.decoding import decode
 from waypost.servers.http.handlers import etag, service_answer
 from waypost.servers.http.openapi import document
 from waypost.servers.http.operations import Answer, Call, Door, Operation
-from waypost.servers.http.problems import UnknownRoute, WrongMethod, problem_response
-from waypost.servers.http.requests import (
+from waypost.servers.http.problems import problem_response
+from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH
+from waypost.servers.web.mounted import NOTHING, Mounted
+from waypost.servers.web.refusals import UnknownRoute, WrongMethod
+from waypost.servers.web.requests import (
     ClientGone,
     Parameters,
     check_head,
     check_origin,
     read_body,
 )
-from waypost.servers.http.routes import OPERATIONS, SERVICES_PATH
 from waypost.wire import Resolve
 
 _OF_SERVICES: Final = SERVICES_PATH + "/"
@@ -42,8 +44,10 @@ _linearizable: Final = Resolve("", PLAIN_QUERY, "linearizable")
 class App:
     """The application of one node."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, mounted: Mapping[str, Mounted] = NOTHING) -> None:
+        """``mounted``: whose every path under a first segment is, by that segment."""
         self._registry = registry
+        self._mounted = mounted
         self._door = Door(registry)
         self._door.openapi = document(OPERATIONS)
         self._metrics = self._door.metrics
@@ -75,6 +79,8 @@ class App:
         try:
             if service:
                 await self._answer_linearizably(service, scope, receive, send)
+            elif (door := self._mounted.get(path[1:].partition("/")[0])) is not None:
+                await door(scope, receive, send)
             else:
                 await self._router(scope, receive, send)
         finally:
@@ -115,8 +121,10 @@ class App:
         self._metrics.observe(_RESOLVE, "GET", status, time.perf_counter() - started)
 
     def close(self) -> None:
-        """Let every event stream end."""
+        """Let every event stream end, and whatever waits at the doors that share this port."""
         self._door.streams.closing.set()
+        for door in self._mounted.values():
+            door.close()
 
     def abandon(self) -> None:
         """Drop the requests that are not over yet."""

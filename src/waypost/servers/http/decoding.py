@@ -11,7 +11,7 @@ import msgspec
 
 from waypost.errors import Invalid
 from waypost.servers.http.bodies import Batch, BatchItem
-from waypost.servers.http.requests import listed
+from waypost.servers.web.requests import listed
 
 _STRUCT = TypeVar("_STRUCT", bound=msgspec.Struct)
 _MISSING = re.compile(r"Object missing required field `(.*)`")

@@ -39,8 +39,8 @@ from waypost.servers.http.bodies import (
 from waypost.servers.http.metrics import CONTENT_TYPE, exposition, family
 from waypost.servers.http.operations import Call
 from waypost.servers.http.problems import NotReady, problem_of
-from waypost.servers.http.requests import read_number
 from waypost.servers.http.streams import EventStream
+from waypost.servers.web.requests import read_number
 from waypost.views import instance_view
 from waypost.wire import Consistency, Resolve
 

@@ -16,8 +16,8 @@ from waypost.node.registry import Registry
 from waypost.servers.http.backup import CONTENT_TYPE as SNAPSHOT_TYPE
 from waypost.servers.http.backup import Backups, BackupStream
 from waypost.servers.http.metrics import HttpMetrics
-from waypost.servers.http.requests import Parameters
 from waypost.servers.http.streams import EventStream, Streams
+from waypost.servers.web.requests import Parameters
 
 
 class Door:

@@ -6,7 +6,6 @@ and is what programs should look at; ``type`` is the same as a URN.
 
 import logging
 import math
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -24,6 +23,15 @@ from waypost.errors import (
     UnknownService,
     UnknownSession,
     WaypostError,
+)
+from waypost.servers.web.refusals import (
+    BodyTooLarge,
+    BodyTooSlow,
+    CrossSite,
+    HeadTooLarge,
+    UnknownRoute,
+    UrlTooLong,
+    WrongMethod,
 )
 
 log = logging.getLogger("waypost.http")
@@ -46,52 +54,6 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     """Which part of the request is wrong."""
     retry_after: float | UnsetType = UNSET
     """After how many seconds to try again."""
-
-
-class UnknownRoute(Invalid):
-    """Nothing is served at that path."""
-
-    code = "not-found"
-
-
-class WrongMethod(Invalid):
-    """The path is served, and not with that method."""
-
-    code = "method-not-allowed"
-
-    def __init__(self, method: str, allowed: Iterable[str]) -> None:
-        self.allow = ", ".join(sorted(allowed))
-        super().__init__(f"{method[:20]} is not allowed here: use {self.allow}", field="method")
-
-
-class CrossSite(Invalid):
-    """A page of another site tries to change something here, by way of somebody's browser."""
-
-    code = "cross-site"
-
-
-class BodyTooSlow(Invalid):
-    """The body did not arrive in time."""
-
-    code = "body-too-slow"
-
-
-class BodyTooLarge(Invalid):
-    """The body is larger than is taken."""
-
-    code = "body-too-large"
-
-
-class UrlTooLong(Invalid):
-    """The path and query are longer than is taken."""
-
-    code = "url-too-long"
-
-
-class HeadTooLarge(Invalid):
-    """The headers are larger than is taken."""
-
-    code = "headers-too-large"
 
 
 class NotReady(Unavailable):

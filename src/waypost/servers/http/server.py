@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
 from granian._granian import SocketHolder
@@ -20,7 +21,8 @@ from granian.server.embed import Server
 
 from waypost.node.registry import Registry
 from waypost.servers.http.app import App
-from waypost.servers.http.requests import HEAD_BYTES_MAX, URL_BYTES_MAX
+from waypost.servers.web.mounted import NOTHING, Mounted
+from waypost.servers.web.requests import HEAD_BYTES_MAX, URL_BYTES_MAX
 
 log = logging.getLogger("waypost.http")
 
@@ -44,8 +46,10 @@ _LOGGING: Final = {
 class HttpServer:
     """The HTTP door of one node."""
 
-    def __init__(self, registry: Registry, host: str, port: int) -> None:
-        self._app = App(registry)
+    def __init__(
+        self, registry: Registry, host: str, port: int, mounted: Mapping[str, Mounted] = NOTHING
+    ) -> None:
+        self._app = App(registry, mounted)
         self._host = host
         self._port = port
         self._server: _Embedded | None = None

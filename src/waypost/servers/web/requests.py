@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.types import Receive, Scope
 
 from waypost.errors import Invalid
-from waypost.servers.http.problems import (
+from waypost.servers.web.refusals import (
     BodyTooLarge,
     BodyTooSlow,
     CrossSite,
