@@ -15,12 +15,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from waypost.cli import exits
+from waypost.cli.door_options import door_options
 from waypost.cli.etcd_options import etcd_options
 from waypost.errors import WaypostError
 
@@ -72,12 +72,6 @@ _GC_OLD: Final = 1_000
     help="HTTP; 0 takes a free port.",
 )
 @click.option(
-    "--without",
-    default="",
-    metavar="DOOR[,DOOR]",
-    help="Leave these doors closed; see docs/doors.",
-)
-@click.option(
     "--insecure",
     is_flag=True,
     help="Listen beyond this machine although nobody has to prove who he is.",
@@ -108,6 +102,7 @@ _GC_OLD: Final = 1_000
     metavar="H:P",
     help="Where the other nodes and the clients reach this one, if not where it listens.",
 )
+@door_options
 @etcd_options
 @click.option(
     "--accept-data-loss",
@@ -123,13 +118,13 @@ def serve(
     host: str,
     native_port: int,
     http_port: int,
-    without: str,
     insecure: bool,
     line: str | None,
     seeds: str | None,
     learner: bool,
     engine: str,
     advertise: str,
+    doors: dict[str, Any],
     etcd: "EtcdSettings | None",
     accept_data_loss: bool,
     verbose: int,
@@ -170,7 +165,7 @@ def serve(
     from waypost.cli.serve_log import log_to_stderr
     from waypost.node.bootstrap import NodeConfig
     from waypost.node.etcd.settings import EtcdSettings
-    from waypost.standalone import DOORS, Standalone, new_event_loop
+    from waypost.standalone import Standalone, new_event_loop
 
     log_to_stderr(verbose - quiet)
     config = NodeConfig(
@@ -185,14 +180,8 @@ def serve(
         etcd=etcd,
         etcd_access=access or EtcdSettings(endpoints=()),
     )
-    standalone = Standalone(
-        config,
-        host=host,
-        native_port=native_port,
-        http_port=http_port,
-        without=_closed(without, DOORS),
-        on_fatal=_die,
-    )
+    doors |= {"native_port": native_port, "http_port": http_port}
+    standalone = Standalone(config, host=host, on_fatal=_die, **doors)
     gc.disable()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
@@ -283,16 +272,6 @@ def _is_given(option: str) -> bool:
     """Whether the command line names it: a default gives way to what ``--cluster`` says."""
     context = click.get_current_context()
     return context.get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
-
-
-def _closed(without: str, doors: Collection[str]) -> set[str]:
-    """Read the names of doors."""
-    closed = set(filter(None, without.split(",")))
-    if unknown := sorted(closed.difference(doors)):
-        raise click.UsageError(
-            f"--without: there is no door {unknown[0]!r}: choose from {', '.join(doors)}"
-        )
-    return closed
 
 
 def _machines(line: str | None, name: str) -> dict[str, str]:
