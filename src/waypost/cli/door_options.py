@@ -1,0 +1,40 @@
+"""Which doors ``waypost serve`` opens, and where: all but the native one and HTTP's port."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_OPTIONS = (
+    click.option(
+        "--without",
+        default="",
+        metavar="DOOR[,DOOR]",
+        help="Leave these doors closed; see docs/doors.",
+    ),
+)
+
+
+def door_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options; the command gets ``doors``: what ``Standalone`` is to be told of them."""
+
+    @functools.wraps(command)
+    def with_doors(*, without: str, **others: Any) -> int:
+        return command(doors={"without": _closed(without)}, **others)
+
+    for option in reversed(_OPTIONS):
+        with_doors = option(with_doors)
+    return with_doors
+
+
+def _closed(without: str) -> set[str]:
+    """Read the names of doors."""
+    from waypost.standalone import DOORS
+
+    closed = set(filter(None, without.split(",")))
+    if unknown := sorted(closed.difference(DOORS)):
+        raise click.UsageError(
+            f"--without: there is no door {unknown[0]!r}: choose from {', '.join(DOORS)}"
+        )
+    return closed
