@@ -28,7 +28,7 @@ log = logging.getLogger("waypost")
 
 NATIVE_PORT: Final = 8300
 HTTP_PORT: Final = 8500
-DOORS: Final[tuple[str, ...]] = ()
+DOORS: Final[tuple[str, ...]] = ("prometheus",)
 """What may be left out: every door but the native one and HTTP."""
 
 
@@ -97,7 +97,12 @@ class Standalone:
 
     def _mounted(self) -> "dict[str, Mounted]":
         """The doors that share HTTP's port, by the first segment of their paths."""
-        return {}
+        doors: dict[str, Mounted] = {}
+        if "prometheus" not in self._without:
+            from waypost.servers.prometheus.door import PrometheusDoor
+
+            doors["prometheus"] = PrometheusDoor(self.registry)
+        return doors
 
     async def stop(self) -> None:
         """Let another node lead, close the doors, tell the clients to move, let go of the data."""

@@ -21,7 +21,7 @@ ELSEWHERE = {
     "docs/wal-format.md": "tests/storage/test_wal_format_page.py",
 }
 """Pages whose code is run by tests of their own, and where."""
-PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
 NOT_RUN_MAX = 3
 
 

@@ -35,6 +35,8 @@ class NodeProcess:
         self._at = at
         self._options = options
         self.process: subprocess.Popen[str] | None = None
+        self.http = ""
+        """Where its HTTP door listens, as ``host:port``; known once it is ready."""
 
     def begin(self) -> None:
         """Start it; ``wait_ready`` returns when its doors are open."""
@@ -49,7 +51,9 @@ class NodeProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"{self.name} did not start"
-        assert json.loads(line)["native"] == self.address
+        ready = json.loads(line)
+        assert ready["native"] == self.address
+        self.http = ready["http"]
 
     def kill(self) -> None:
         assert self.process is not None

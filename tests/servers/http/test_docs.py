@@ -12,6 +12,7 @@ from waypost import errors
 from waypost.servers.http import problems
 from waypost.servers.http.problems import problem_of
 from waypost.servers.http.routes import OPERATIONS
+from waypost.servers.web import refusals
 
 PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 _EXAMPLE = re.compile(r"^\$ (.*?)(?=^\$ |\Z)", re.DOTALL | re.MULTILINE)
@@ -69,7 +70,11 @@ def _kinds(module: object) -> list[type[errors.WaypostError]]:
     ]
 
 
-@pytest.mark.parametrize("kind", [*_kinds(errors), *_kinds(problems)], ids=lambda k: k.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    dict.fromkeys([*_kinds(errors), *_kinds(refusals), *_kinds(problems)]),
+    ids=lambda k: k.__name__,
+)
 def test_every_error_is_told_with_its_status(kind: type[errors.WaypostError]) -> None:
     is_ours = kind.__name__ in (
         "WaypostError",
@@ -80,7 +85,7 @@ def test_every_error_is_told_with_its_status(kind: type[errors.WaypostError]) ->
     )
     if is_ours:
         return
-    error = kind("GET", ["PUT"]) if kind is problems.WrongMethod else kind("x")  # type: ignore[call-arg, arg-type]
+    error = kind("GET", ["PUT"]) if kind is refusals.WrongMethod else kind("x")  # type: ignore[call-arg, arg-type]
     problem = problem_of(error)
 
     rows = re.findall(r"^\| (`[^|]*`) \| (\d+) \|", PAGE, re.MULTILINE)

@@ -12,27 +12,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
-from waypost.errors import (
-    Invalid,
-    NoInstance,
-    Overloaded,
-    Rejected,
-    TimedOut,
-    Unavailable,
-    UnknownInstance,
-    UnknownService,
-    UnknownSession,
-    WaypostError,
-)
-from waypost.servers.web.refusals import (
-    BodyTooLarge,
-    BodyTooSlow,
-    CrossSite,
-    HeadTooLarge,
-    UnknownRoute,
-    UrlTooLong,
-    WrongMethod,
-)
+from waypost.errors import Invalid, Overloaded, Unavailable, WaypostError
+from waypost.servers.web.refusals import BodyTooLarge, BodyTooSlow, WrongMethod
+from waypost.servers.web.statuses import status_of
 
 log = logging.getLogger("waypost.http")
 
@@ -62,35 +44,13 @@ class NotReady(Unavailable):
     code = "not-ready"
 
 
-_STATUSES: Final[dict[type[WaypostError], int]] = {
-    CrossSite: 403,
-    UnknownRoute: 404,
-    UnknownService: 404,
-    UnknownInstance: 404,
-    UnknownSession: 404,
-    NoInstance: 404,
-    WrongMethod: 405,
-    BodyTooSlow: 408,
-    Rejected: 409,
-    BodyTooLarge: 413,
-    UrlTooLong: 414,
-    HeadTooLarge: 431,
-    Invalid: 400,
-    TimedOut: 504,
-    Unavailable: 503,
-    WaypostError: 500,
-}
-"""The status of each error; one that is not here has that of its nearest ancestor."""
-
-
 def problem_of(error: Exception) -> Problem:
     """Tell an error; one that is not ours is a bug of ours, logged and told without its insides."""
     if not isinstance(error, WaypostError):
         log.error("a request failed by our own mistake", exc_info=error)
         return _problem(500, "internal", "the server failed at this request, and logged why", False)
-    status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
     return _problem(
-        status,
+        status_of(error),
         error.code,
         error.message,
         error.retryable,

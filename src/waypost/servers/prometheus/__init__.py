@@ -1,0 +1,1 @@
+"""The door for Prometheus: its HTTP service discovery (``http_sd``)."""
