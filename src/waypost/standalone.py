@@ -28,7 +28,7 @@ log = logging.getLogger("waypost")
 
 NATIVE_PORT: Final = 8300
 HTTP_PORT: Final = 8500
-DOORS: Final[tuple[str, ...]] = ("prometheus",)
+DOORS: Final[tuple[str, ...]] = ("consul", "prometheus")
 """What may be left out: every door but the native one and HTTP."""
 
 
@@ -98,6 +98,10 @@ class Standalone:
     def _mounted(self) -> "dict[str, Mounted]":
         """The doors that share HTTP's port, by the first segment of their paths."""
         doors: dict[str, Mounted] = {}
+        if "consul" not in self._without:
+            from waypost.servers.consul.door import ConsulDoor
+
+            doors["v1"] = ConsulDoor(self.registry, self.native_address)
         if "prometheus" not in self._without:
             from waypost.servers.prometheus.door import PrometheusDoor
 

@@ -7,11 +7,13 @@ that speak of one thing at a time use the coroutines here.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+import functools
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
 import msgspec
 
+from waypost.catalog.directory import Directory
 from waypost.commands import (
     Attach,
     Command,
@@ -39,6 +41,7 @@ from waypost.node.feed import Feed, FeedItem
 from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.verify import Dialer
+from waypost.node.watches import Reader
 from waypost.storage.snapshots import as_file
 from waypost.wire import (
     ClusterAsk,
@@ -299,6 +302,36 @@ class Registry:
         """Connect to an instance's advertised address, and say what went wrong."""
         instance = self.record(service, instance_id).instance
         return await self._dialer.dial(instance.host, instance.port, seen_as)
+
+    @property
+    def name(self) -> str:
+        """What this node is called."""
+        return self._node.name
+
+    @property
+    def leader(self) -> str:
+        """Who leads, as far as is known here; empty if nobody does."""
+        return self._node.leader
+
+    @property
+    def catalog(self) -> Directory:
+        """All that this node knows: to read, until the event loop turns."""
+        return self._node.catalog
+
+    def servers(self) -> list[tuple[str, str]]:
+        """The nodes of this registry and their native addresses, by name; none for one alone."""
+        status = self._node.engine.status
+        if len(status.members) != len(status.addresses):
+            return []
+        return sorted(zip(status.members, status.addresses, strict=True))
+
+    def listen(self, service: str, reader: Reader) -> Callable[[], None]:
+        """Tell ``reader`` of each change of a service (with ``""`` of all) until what is returned
+        is called: for a door that awaits one change, and not its content.
+        """
+        watches = self._node.watches
+        watcher = watches.begin(service, reader, self._node.revision, confirms=False)
+        return functools.partial(watches.end, watcher)
 
     def status(self) -> NodeStatus:
         """How this node is."""

@@ -1,0 +1,165 @@
+"""What an operation of the API is, and one call of it.
+
+Each module of endpoints ends with its ``OPERATIONS``; ``routes`` puts them together.  A path that
+ends with a slash takes all that follows it, slashes included, as ``call.rest``.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.types import Receive
+
+from waypost.errors import TooStale, Unavailable
+from waypost.model import PLAIN_QUERY, Revision
+from waypost.node.registry import Registry
+from waypost.servers.consul.asked import Asked
+from waypost.servers.consul.blocking import Topic, Waits
+from waypost.servers.consul.bodies import decode
+from waypost.servers.consul.refusals import NoLeader, Refusal
+from waypost.servers.consul.replies import Header, Reply, json_reply
+from waypost.servers.web.requests import read_body
+from waypost.wire import Resolve
+
+_T = TypeVar("_T")
+DATACENTER = "dc1"
+
+
+class Door:
+    """What operations work with: the registry, and the door's own state."""
+
+    __slots__ = ("address", "registry", "waits")
+
+    def __init__(self, registry: Registry, address: str) -> None:
+        self.registry = registry
+        self.address = address
+        """Of this node's native port."""
+        self.waits = Waits(registry)
+
+    def servers(self) -> list[tuple[str, str]]:
+        """The nodes of this registry and their native addresses, by name."""
+        return self.registry.servers() or [(self.registry.name, self.address)]
+
+
+class Call:
+    """One request to an operation."""
+
+    __slots__ = ("_receive", "asked", "caller", "door", "method", "registry", "rest")
+
+    def __init__(
+        self,
+        door: Door,
+        method: str,
+        rest: str,
+        asked: Asked,
+        caller: str,
+        receive: Receive,
+    ) -> None:
+        self.door = door
+        self.registry = door.registry
+        self.method = method
+        self.rest = rest
+        """The part of the path that the operation leaves open, percent-decoded."""
+        self.asked = asked
+        self.caller = caller
+        """The address of the client."""
+        self._receive = receive
+
+    async def content(self) -> bytes:
+        """The body as it is."""
+        return await read_body(self._receive, self.asked.headers)
+
+    async def body(self, form: type[_T]) -> _T:
+        """The body, decoded."""
+        return decode(await self.content(), form)
+
+    async def read(self, topic: Topic) -> Revision:
+        """Wait until the answer may be made, as consistent and as new as is asked for.
+
+        Returns its index; make the answer before anything else is awaited.
+        """
+        asked = self.asked
+        check_datacenter(asked)
+        asked.check_cache_control()
+        since, wait_s = asked.index, asked.wait_s
+        await self._make_fresh()
+        return await self.door.waits.hold(topic, since, wait_s, self._receive)
+
+    async def _make_fresh(self) -> None:
+        registry, consistency = self.registry, self.asked.consistency
+        try:
+            if consistency == "consistent":
+                await registry.make_fresh(Resolve("", PLAIN_QUERY, "linearizable"))
+            elif consistency == "stale":
+                max_stale_ms = self.asked.max_stale_ms
+                try:
+                    await registry.make_fresh(Resolve("", PLAIN_QUERY, "default", max_stale_ms))
+                except TooStale:  # then Consul asks the leader
+                    await registry.make_fresh(Resolve("", PLAIN_QUERY, "linearizable"))
+        except Unavailable as error:
+            if not registry.leader:
+                raise NoLeader(f"No cluster leader: {error.message}") from None
+            raise
+
+    async def written(self, revision: Revision) -> None:
+        """Let this node come as far as what it has just written, so that its client sees it."""
+        if revision > self.registry.revision:
+            with contextlib.suppress(TooStale):
+                await self.registry.make_fresh(Resolve("", PLAIN_QUERY, min_revision=revision))
+
+    def reply(self, value: Any, index: Revision) -> Reply:
+        """A value, with the headers that a read has."""
+        reply = json_reply(value, is_pretty=self.asked.is_pretty)
+        reply.headers = self.headers(index)
+        return reply
+
+    def headers(self, index: Revision) -> list[Header]:
+        """What a read says of itself."""
+        return read_headers(self.registry, index, self.asked)
+
+    def plain(self, value: Any) -> Reply:
+        """A value without an index: of the agent, of the node, or of a write."""
+        return json_reply(value, is_pretty=self.asked.is_pretty)
+
+
+def check_datacenter(asked: Asked) -> None:
+    """There is one: this one."""
+    if asked.datacenter not in ("", DATACENTER):
+        raise Refusal(500, "No path to datacenter")
+
+
+def read_headers(registry: Registry, index: Revision, asked: Asked | None = None) -> list[Header]:
+    """What a read says of itself: its index, and how fresh and how certain it is."""
+    is_leader = registry.source == "leader"
+    effective = b"leader" if is_leader else b"stale"
+    headers: list[Header] = []
+    if asked is not None:
+        consistency = asked.consistency
+        if consistency != "default":
+            effective = consistency.encode()
+        if asked.is_cached:
+            headers = [(b"x-cache", b"HIT"), (b"age", b"0")]
+    is_known = is_leader or bool(registry.leader)
+    age_ms = 0 if is_leader or effective == b"consistent" else registry.age_ms
+    return [
+        (b"x-consul-index", b"%d" % index),
+        (b"x-consul-knownleader", b"true" if is_known else b"false"),
+        (b"x-consul-lastcontact", b"%d" % age_ms),
+        (b"x-consul-effective-consistency", effective),
+        (b"x-consul-default-acl-policy", b"allow"),
+        (b"x-consul-query-backend", b"blocking-query"),
+        *headers,
+    ]
+
+
+Perform = Callable[[Call], Awaitable[Reply]]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One method at one path."""
+
+    method: str
+    path: str
+    """Without ``/v1/``."""
+    perform: Perform
