@@ -10,6 +10,7 @@ uses the stamp of its batch (cluster time in milliseconds, chosen by the leader)
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -91,7 +92,96 @@ class Sweep(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
     """Evict suspects without a session, as many as each service's eviction rate now allows."""
 
 
-Command = Register | Deregister | SetHealth | Attach | Detach | Suspect | Expire | Sweep
+class PutKey(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=False):
+    """Set a key, if every condition holds that is named.  Yields 1, or 0 if one does not hold.
+
+    ``cas`` is the revision that the key must have, 0 for one that must not exist, negative for any.
+    Who acquires becomes the holder of a key that nobody else holds; who releases must be it.
+    """
+
+    key: str
+    value: bytes
+    flags: int = 0
+    cas: int = -1
+    acquire: str = ""
+    release: str = ""
+
+
+class DropKey(msgspec.Struct, frozen=True, array_like=True, tag=33, gc=False):
+    """Remove a key, or all that begin with it.  Yields 1, or 0 if ``cas`` is not its revision.
+
+    What is not there is removed already.
+    """
+
+    key: str
+    is_prefix: bool = False
+    cas: int = -1
+
+
+class OpenHolder(msgspec.Struct, frozen=True, array_like=True, tag=34, gc=False):
+    """Open a holder of keys.  Yields its revision.
+
+    One with a lease lives as long as the session that ``session_of`` names, which is open already.
+    """
+
+    id: str
+    name: str
+    node: str
+    ttl_ms: int
+    behavior: Literal["release", "delete"]
+    lock_delay_ms: int
+    node_checks: tuple[str, ...] = ()
+    service_checks: tuple[str, ...] = ()
+
+
+class CloseHolder(msgspec.Struct, frozen=True, array_like=True, tag=35, gc=False):
+    """End a holder: its keys are released or removed, as it said.  Yields 1, or 0 if unknown."""
+
+    id: str
+
+
+class ReadKey(msgspec.Struct, frozen=True, array_like=True, tag=37, gc=False):
+    """Within a transaction: read a key, which must exist, or all that begin with it."""
+
+    key: str
+    is_prefix: bool = False
+    may_miss: bool = False
+
+
+class CheckKey(msgspec.Struct, frozen=True, array_like=True, tag=38, gc=False):
+    """Within a transaction: a key must have that revision, or that holder; or must not exist."""
+
+    key: str
+    revision: int = -1
+    holder: str | None = None
+
+
+Operation = PutKey | DropKey | ReadKey | CheckKey
+"""What a transaction is made of."""
+
+
+class Transact(msgspec.Struct, frozen=True, array_like=True, tag=36, gc=False):
+    """Do all of the operations, or none.  Yields bytes: a ``keyspace.Transacted``."""
+
+    operations: list[Operation]
+
+
+class FireEvent(msgspec.Struct, frozen=True, array_like=True, tag=39, gc=False):
+    """Tell of an event; the latest ones are kept.  Yields its number."""
+
+    id: str
+    name: str
+    payload: bytes = b""
+    node: str = ""
+    service: str = ""
+    tag: str = ""
+
+
+KeyCommand = PutKey | DropKey | OpenHolder | CloseHolder | Transact | FireEvent
+"""What is done to keys, and to those who hold them; no client sends these with an origin."""
+Command = (
+    Register | Deregister | SetHealth | Attach | Detach | Suspect | Expire | Sweep | KeyCommand
+)
 ClientCommand = Register | Deregister | SetHealth
 """What a client may put into a write; the others are for the node that owns its session."""
 
@@ -103,8 +193,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
     message: str
 
 
-Outcome = int | Refused
-"""What a command yields (see each), or why it was refused."""
+Outcome = int | Refused | bytes
+"""What a command yields (see each; bytes, of a transaction alone), or why it was refused."""
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -6,6 +6,7 @@
     │   ├── UnknownService     no instance of that service is registered
     │   ├── UnknownInstance    the service has no instance with that id
     │   ├── UnknownSession     the session ended; open a new one and register again
+    │   ├── UnknownHolder      the holder of keys ended; open a new one and acquire again
     │   ├── Superseded         a newer incarnation holds this id; the older one must stand down
     │   └── TooOld             a repeated write of which nothing is known any more
     ├── NoInstance         a pick found nothing that may be picked: says why
@@ -68,6 +69,12 @@ class UnknownSession(Rejected):
     """The session ended or never was: open a new one and register again."""
 
     code = "unknown-session"
+
+
+class UnknownHolder(Rejected):
+    """The holder of keys ended or never was: open a new one, and acquire again."""
+
+    code = "unknown-holder"
 
 
 class Superseded(Rejected):
@@ -149,6 +156,7 @@ ERRORS_BY_CODE: dict[str, type[WaypostError]] = {
         UnknownService,
         UnknownInstance,
         UnknownSession,
+        UnknownHolder,
         Superseded,
         TooOld,
         NoInstance,

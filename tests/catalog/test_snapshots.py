@@ -9,6 +9,8 @@ from tests.catalog.feed import Feed, check_invariants, instance
 from tests.catalog.workload import batches
 
 from waypost.catalog.eviction import Bucket
+from waypost.catalog.keys import Pair
+from waypost.catalog.keyspace import Keyspace
 from waypost.catalog.snapshots import CHUNK_BYTES, digest, dump, load
 from waypost.catalog.state import Catalog
 from waypost.commands import (
@@ -25,7 +27,7 @@ from waypost.errors import CorruptData
 from waypost.model import Record
 
 
-def busy(count: int, seed: int = 5) -> Catalog:
+def busy(count: int, seed: int = 7) -> Catalog:
     catalog = Catalog()
     for index, batch in enumerate(batches(seed, count), 1):
         catalog.apply(index, batch)
@@ -48,6 +50,23 @@ def state(catalog: Catalog) -> object:
         [catalog.held(session) for session in catalog.sessions],
         list(catalog._origins.windows()),
         list(catalog._origins.bulk()),
+        keyspace_state(catalog.keyspace, catalog.now_ms),
+    )
+
+
+def keyspace_state(keyspace: Keyspace, now_ms: int) -> object:
+    keys, holders = keyspace.keys, keyspace.holders
+    return (
+        keys.revision,
+        keys.forgotten,
+        keys.size,
+        list(keys.under("")),
+        keys.graves(),
+        [(holder, keys.held_by(holder.id)) for holder in holders.all()],
+        holders.revision,
+        holders.delays(now_ms),
+        list(keyspace.events),
+        keyspace.events_fired,
     )
 
 
@@ -70,6 +89,14 @@ def test_the_sample_reaches_what_a_snapshot_must_keep() -> None:
     assert len(catalog._origins) > 3
     assert len(catalog._origins._bulk) > 3
     assert any(len(window) == 16 * 3 for _, window in catalog._origins.windows())
+    keyspace = catalog.keyspace
+    assert len(keyspace.keys) > 3
+    assert keyspace.keys.graves()
+    assert any(pair.holder for pair in keyspace.keys.under(""))
+    assert any(pair.lock_index for pair in keyspace.keys.under(""))
+    assert keyspace.holders.delays(catalog.now_ms)
+    assert any(each.ttl_ms for each in keyspace.holders.all())
+    assert keyspace.events
     assert any(each.bucket for each in catalog._services.values())
     assert any(record.suspect and record.session for record in everyone(catalog))
     assert any(not record.session and not record.suspect for record in everyone(catalog))
@@ -307,33 +334,45 @@ def framed(*payloads: object) -> list[bytes]:
 
 
 RECORD = Record(instance(incarnation=1), "passing", 1, "", False, "", 1)
-HEAD = [0, "waypost catalog", 2, 9, 1_000, 9, 1, 1, 0, 0]
+HEAD = [0, "waypost catalog", 3, 9, 1_000, 9, 1, 1, 0, 0, False]
+KEYED = [*HEAD[:-1], True]
+KEYSPACE = [16, 8, 0, 3, 1, 1, [], [], [], []]
+HOLDER = ["h-1", "mine", "n", 0, "release", 15_000, ["serfHealth"], [], 3]
+EVENT = ["e-1", "deploy", b"now", "", "", "", 1, 2]
 ORPHAN = Record(instance(incarnation=1), "passing", 1, "", True, "", 1)
 HELD = Record(instance(incarnation=1), "passing", 1, "", False, "s-1", 1)
 
 
 def test_the_format_is_the_one_described() -> None:
-    head = [0, "waypost catalog", 2, 9, 1_000, 9, 1, 1, 1, 1]
+    head = [0, "waypost catalog", 3, 9, 1_000, 9, 1, 1, 1, 1, True]
+    keyspace = [16, 8, 0, 3, 1, 1, [HOLDER], [["k", 9_000]], [EVENT], [["gone/", 5]]]
+    pairs = [17, [["k", b"v", 7, 1, "h-1", 4, 6]]]
     sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
     windows = [3, [["c-1", [7, 4, ["invalid", "port: 0"], 8, 5, None, 9, 6, 4]]]]
     bulk = [4, [["c-0", 3, []], ["c-1", 8, [3, 4]]]]
     records = [2, "orders", 4, [5, 1_000, 900], [], [HELD]]
+    written = [head, keyspace, pairs, sessions, windows, bulk, records]
 
-    loaded = load(framed(head, sessions, windows, bulk, records))
+    loaded = load(framed(*written))
 
     assert (loaded.revision, loaded.now_ms, loaded.serial) == (9, 1_000, 9)
     assert loaded.service("orders") == {"i-1": HELD}
     assert loaded._services["orders"].bucket == Bucket(5, 1_000, 900)
     assert loaded.service_revision("orders") == 4
+    assert list(loaded.keyspace.keys.under("")) == [Pair("k", b"v", 7, 1, "h-1", 4, 6)]
+    assert loaded.keyspace.keys.revision == 8
+    assert loaded.keyspace.keys.revision_under("gone/") == 5
+    assert loaded.keyspace.holders.is_held_back("k", 8_999)
     again = loaded.apply(10, LogBatch(0, [[]] * 3, [Origin("c-1", seq) for seq in (9, 8, 7)]))
     assert again.repeated == {0: 6, 1: 5, 2: 4}
     assert again.outcomes == [[4], [3, 4], [Refused("invalid", "port: 0")]]
-    loaded = load(framed(head, sessions, windows, bulk, records))
-    assert list(dump(loaded)) == [b"".join(framed(head, sessions, windows, bulk, records))]
+    loaded = load(framed(*written))
+    assert list(dump(loaded)) == [b"".join(framed(*written))]
 
 
-def test_a_snapshot_of_version_1_loads_without_clients() -> None:
-    head = [0, "waypost catalog", 1, 9, 1_000, 9, 1, 1, 1]
+@pytest.mark.parametrize("said", [[1, 9, 1_000, 9, 1, 1, 1], [2, 9, 1_000, 9, 1, 1, 1, 0]])
+def test_a_snapshot_of_an_older_version_loads(said: list[object]) -> None:
+    head = [0, "waypost catalog", *said]
     sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
     records = [2, "orders", 4, [5, 1_000, 900], [], [HELD]]
 
@@ -361,6 +400,12 @@ def test_a_snapshot_of_version_1_loads_without_clients() -> None:
         ([HEAD, [3, [["c-1", [1, 1]]]]], "2 fields"),
         ([HEAD, [3, [["c-1", [1, 1, 1]]]]], "its head says"),
         ([HEAD, "nonsense"], "cannot be read"),
+        ([KEYED, [2, "orders", 1, None, [], [RECORD]]], "contradict"),
+        ([HEAD, KEYSPACE, [2, "orders", 1, None, [], [RECORD]]], "contradict"),
+        ([KEYED, KEYSPACE, [2, "orders", 1, None, [], [RECORD]]], "0 keys, and says 1"),
+        ([KEYED, KEYSPACE, KEYSPACE], "second keyspace"),
+        ([KEYED, [17, []]], "before their keyspace"),
+        ([KEYED, KEYSPACE, [17, [["k", b"v", 7, 1, "h-1", 4, 6]]]], "holder 'h-1'"),
     ],
 )
 def test_what_cannot_be_is_refused_though_its_checksum_is_right(
@@ -370,7 +415,7 @@ def test_what_cannot_be_is_refused_though_its_checksum_is_right(
         load(framed(*payloads))
 
 
-@pytest.mark.parametrize("head", [[0, "waypost catalog", 3, *HEAD[3:]], [0, "x", 1, *HEAD[3:]]])
+@pytest.mark.parametrize("head", [[0, "waypost catalog", 4, *HEAD[3:]], [0, "x", 1, *HEAD[3:]]])
 def test_a_format_of_another_release_is_refused_by_name(head: list[object]) -> None:
     with pytest.raises(CorruptData, match="use the release that wrote it"):
         load(framed(head))

@@ -2,20 +2,30 @@
 
 import random
 from collections.abc import Iterator
+from typing import Literal
 
+from waypost.catalog.holders import session_of
 from waypost.catalog.state import Catalog
 from waypost.commands import (
     Attach,
+    CheckKey,
+    CloseHolder,
     Command,
     Deregister,
     Detach,
+    DropKey,
     Expire,
+    FireEvent,
     LogBatch,
+    OpenHolder,
     Origin,
+    PutKey,
+    ReadKey,
     Register,
     SetHealth,
     Suspect,
     Sweep,
+    Transact,
 )
 from waypost.model import HEALTHS, Instance
 
@@ -28,6 +38,7 @@ def batches(seed: int, count: int) -> Iterator[LogBatch]:
     draw = random.Random(seed)
     known = Catalog()
     writes = _origins(random.Random(seed))
+    keyed = random.Random(seed)
     stamp_ms = 1_000
     for index in range(1, count + 1):
         stamp_ms += draw.choice((0, 10, 500, 3_000))
@@ -35,7 +46,9 @@ def batches(seed: int, count: int) -> Iterator[LogBatch]:
             [_command(draw, known) for _ in range(draw.randint(1, 12))]
             for _ in range(draw.randint(1, 4))
         ]
-        batch = LogBatch(stamp_ms, parts, [next(writes) for _ in parts])
+        origins = [next(writes) for _ in parts]
+        parts.append([_key_command(keyed, known) for _ in range(keyed.randint(1, 4))])
+        batch = LogBatch(stamp_ms, parts, [*origins, None])
         known.apply(index, batch)
         yield batch
 
@@ -47,6 +60,32 @@ def _origins(draw: random.Random) -> Iterator[Origin | None]:
         last += draw.choice((1, 1, 1, 5))
         seq = max(0, last - draw.choice((0, 0, 0, 0, 2, 30, 300)))
         yield draw.choice((None, Origin(f"c-{draw.randrange(6)}", seq)))
+
+
+def _key_command(draw: random.Random, known: Catalog) -> Command:
+    key = draw.choice("ab") + "/" + draw.choice("xyz") * draw.randrange(3)
+    holder = f"h-{draw.randrange(4)}"
+    pair = known.keyspace.keys.find(key)
+    revision = draw.choice((-1, 0, 7 if pair is None else pair.revision))
+    value = draw.choice((b"", b"one", b"two"))
+    match draw.choices(range(8), (20, 5, 2, 6, 3, 6, 5, 1))[0]:
+        case 0:
+            return PutKey(key, value, 0, revision, draw.choice(("", holder)))
+        case 1:
+            return DropKey(key, cas=revision)
+        case 2:
+            return DropKey(key[: draw.randrange(3)], is_prefix=True)
+        case 3:
+            behavior: Literal["release", "delete"] = draw.choice(("release", "delete"))
+            return OpenHolder(holder, "", "n-1", draw.choice((0, 10_000)), behavior, 60_000)
+        case 4:
+            return draw.choice((CloseHolder(holder), Detach(session_of(holder))))
+        case 5:
+            return Attach(session_of(holder), "n-1", 10_000, 10_000)
+        case 6:
+            return Transact([PutKey(key, value), ReadKey("a", is_prefix=True), CheckKey("b/x")])
+        case _:
+            return FireEvent(f"e-{known.revision}", "deploy", value)
 
 
 def _command(draw: random.Random, known: Catalog) -> Command:

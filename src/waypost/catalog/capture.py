@@ -3,8 +3,9 @@
 Records are immutable, so the state of a service is a list of references.  The list is made when
 the reader gets there, or just before the service changes, whichever comes first: nobody ever
 waits for more than one service, or one shard of sessions, to be listed.  The windows of clients'
-last writes are listed at once, which is no more than 65,536 references; while there is a capture,
-they are replaced and not changed.
+last writes are listed at once, which is no more than 65,536 references; so are the holders of keys,
+and the pieces in which keys stand.  While there is a capture, windows and pieces are replaced and
+not changed.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 import msgspec
 
 from waypost.catalog.eviction import Bucket
+from waypost.catalog.holders import Holder
+from waypost.catalog.keys import Pair
+from waypost.catalog.keyspace import Event, Keyspace
 from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import Session
@@ -26,6 +30,21 @@ class ServiceImage(msgspec.Struct, frozen=True, gc=False):
     bucket: Bucket | None
     orphans: list[InstanceId]
     records: list[Record]
+
+
+class KeyspaceImage(msgspec.Struct, frozen=True, gc=False):
+    """Keys and their holders as they were."""
+
+    revision: Revision
+    forgotten: Revision
+    holders_revision: Revision
+    events_fired: int
+    count: int
+    pieces: list[list[Pair]]
+    graves: list[tuple[str, Revision]]
+    holders: list[Holder]
+    delays: list[tuple[str, int]]
+    events: list[Event]
 
 
 class Capture:
@@ -43,6 +62,7 @@ class Capture:
         "_shards",
         "bulk",
         "clients",
+        "keyspace",
         "windows",
     )
 
@@ -51,7 +71,11 @@ class Capture:
         services: dict[ServiceName, Service],
         shards: list[dict[SessionId, Session]],
         origins: Origins,
+        keyspace: Keyspace,
+        now_ms: int,
     ) -> None:
+        self.keyspace = None if keyspace.is_empty else _keyspace_image(keyspace, now_ms)
+        """None if nobody ever used it."""
         self.clients = len(origins)
         self.windows = origins.windows()
         self.bulk = origins.bulk()
@@ -93,4 +117,20 @@ def _image(service: Service) -> ServiceImage:
         service.bucket,
         list(service.orphans),
         list(service.records.values()),
+    )
+
+
+def _keyspace_image(keyspace: Keyspace, now_ms: int) -> KeyspaceImage:
+    keys, holders = keyspace.keys, keyspace.holders
+    return KeyspaceImage(
+        keys.revision,
+        keys.forgotten,
+        holders.revision,
+        keyspace.events_fired,
+        len(keys),
+        keys.pieces(),
+        keys.graves(),
+        holders.all(),
+        holders.delays(now_ms),
+        list(keyspace.events),
     )

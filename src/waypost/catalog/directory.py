@@ -11,9 +11,12 @@ from typing import Self
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import draw
 from waypost.catalog.history import History
+from waypost.catalog.holders import session_of
+from waypost.catalog.keyspace import Keyspace
 from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service, is_orphan
 from waypost.catalog.sessions import Session, Sessions, listed, shard_of
+from waypost.commands import CloseHolder, KeyCommand, OpenHolder, Outcome
 from waypost.model import Change, ChangeKind, InstanceId, Record, Revision, ServiceName, SessionId
 
 
@@ -35,6 +38,7 @@ class Directory:
         self.orphans = 0
         """How many suspects have no session any more, and wait for a Sweep."""
         self.sessions = Sessions()
+        self.keyspace = Keyspace()
         self.history = History() if history is None else history
         self._services: dict[ServiceName, Service] = {}
         self._orphaned: dict[ServiceName, Service] = {}
@@ -90,15 +94,17 @@ class Directory:
 
     def capture(self) -> Capture:
         """Hold on to everything as it is now, until ``release``."""
-        capture = Capture(self._services, self.sessions.shards, self._origins)
+        capture = Capture(
+            self._services, self.sessions.shards, self._origins, self.keyspace, self.now_ms
+        )
         self._captures.append(capture)
-        self._origins.is_read = True
+        self._origins.is_read = self.keyspace.keys.is_read = True
         return capture
 
     def release(self, capture: Capture) -> None:
         """Let go of a capture."""
         self._captures.remove(capture)
-        self._origins.is_read = bool(self._captures)
+        self._origins.is_read = self.keyspace.keys.is_read = bool(self._captures)
 
     @classmethod
     def restored(
@@ -109,6 +115,7 @@ class Directory:
         services: dict[ServiceName, Service],
         sessions: Sessions,
         origins: Origins,
+        keyspace: Keyspace,
         history: History,
     ) -> Self:
         """Build one around a state that was read back."""
@@ -118,6 +125,7 @@ class Directory:
         found.serial = serial
         found.sessions = sessions
         found._origins = origins
+        found.keyspace = keyspace
         found._services = services
         found._orphaned = {name: each for name, each in services.items() if each.orphans}
         found.orphans = sum(len(each.orphans) for each in services.values())
@@ -139,6 +147,19 @@ class Directory:
     def _close(self, session: Session) -> None:
         self._before_session(session)
         self.sessions.remove(session)
+        if self.keyspace.holders:
+            self.keyspace.session_closed(session.id, self.revision, self.now_ms)
+
+    def _keyed(self, command: KeyCommand) -> Outcome:
+        session: Session | None = None
+        if isinstance(command, OpenHolder | CloseHolder):
+            session = self.sessions.find(session_of(command.id))
+        outcome = self.keyspace.apply(
+            command, self.revision, self.now_ms, has_session=session is not None
+        )
+        if session is not None and isinstance(command, CloseHolder):
+            self._close(session)
+        return outcome
 
     def _draw(self, service: Service, wanted: int) -> int:
         self._before_service(service)

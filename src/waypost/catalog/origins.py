@@ -32,7 +32,7 @@ _FORGOTTEN_SHARE: Final = 64
 """One in so many is forgotten at once, the oldest: to find the first of a dict whose head was
 emptied costs as much as to walk over what was there."""
 
-Window = deque[int | Refused | None]
+Window = deque[int | Refused | bytes | None]
 """Of each write of a client in turn: its number, its revision, and its outcome.
 
 ``None`` stands for the outcomes of several commands, which are elsewhere, and may be dropped.
@@ -99,7 +99,7 @@ class Origins:
             outcomes.append(came)
         return outcomes, repeated
 
-    def restore_window(self, client: str, fields: list[int | Refused | None]) -> None:
+    def restore_window(self, client: str, fields: list[int | Refused | bytes | None]) -> None:
         """Put back what a snapshot holds of a client."""
         self._windows[client] = deque(fields, _FULL)
 
@@ -120,6 +120,7 @@ class Origins:
         seqs = cast("list[int]", fields[::FIELDS])
         if seq in seqs:
             _, revision, outcome = fields[FIELDS * seqs.index(seq) :][:FIELDS]
+            kept: list[Outcome] | None
             kept = self._bulk.get((client, seq)) if outcome is None else [outcome]
             if kept is None:
                 return index, _too_old(origin) * len(part)

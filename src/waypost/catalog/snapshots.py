@@ -1,20 +1,23 @@
 """The whole catalog as bytes, and back.
 
-Format, version 2.  A stream of frames, each ``length (u32 big-endian), checksum (u32 big-endian),
+Format, version 3.  A stream of frames, each ``length (u32 big-endian), checksum (u32 big-endian),
 payload``.  The checksum is the CRC-32 of the payload continued from that of the frame before, so
 that a frame that is missing, repeated or moved is noticed as surely as one that is damaged.  A
 payload is a positional MessagePack array that begins with its kind:
 
     0 Head      [0, "waypost catalog", 2, revision, now_ms, serial, services, instances, sessions,
-                 clients]
+                 clients, has keyspace]
     1 Sessions  [1, [[id, node, attachment, ttl_ms, grace_ms], ...]]
     2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
     3 Windows   [3, [[client, [seq, index, outcome or nil, ...]], ...]]
     4 Bulk      [4, [[client, seq, [outcome, ...]], ...]]
+    16, 17      the keyspace, in two kinds of frames of its own: see keyspace_frames
 
-Version 1 had neither Windows nor Bulk, and no clients in its Head.
+Version 2 had no keyspace, which is there only if anybody ever used it; version 1 had neither
+Windows nor Bulk, and no clients in its Head.
 
-One Head, then the sessions, then the last writes of clients, then the services; a service with
+One Head, then the keyspace and its pairs by key, then the sessions, then the last writes of
+clients, then the services; a service with
 many instances takes several frames in a row, the first of which lists its orphans.  The stream
 ends when the counts of the Head are reached.  Sessions, clients, services, instances and orphans
 come in the order in which the catalog has them: that order is part of the state, and a catalog
@@ -35,6 +38,13 @@ import msgspec
 from waypost.catalog.capture import Capture
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
+from waypost.catalog.keyspace_frames import (
+    KeyspaceFrame,
+    KeyspaceLoader,
+    PairsFrame,
+    damaged,
+    frames_of,
+)
 from waypost.catalog.origins import FIELDS, WRITES_PER_CLIENT, Origins
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
@@ -45,8 +55,8 @@ from waypost.errors import CorruptData
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
 
 MAGIC = "waypost catalog"
-VERSION = 2
-_VERSIONS_READ = (1, 2)
+VERSION = 3
+_VERSIONS_READ = (1, 2, 3)
 CHUNK_BYTES = 128 * 1024
 """A chunk is handed out as soon as it has this many: two milliseconds of work at most."""
 ROWS_PER_FRAME = 256
@@ -66,6 +76,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     instances: int
     sessions: int
     clients: int = 0
+    has_keyspace: bool = False
 
 
 class _SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -89,14 +100,14 @@ class _Records(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class _Windows(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    windows: list[tuple[str, list[int | Refused | None]]]
+    windows: list[tuple[str, list[int | Refused | bytes | None]]]
 
 
 class _Bulk(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     writes: list[tuple[str, int, list[Outcome]]]
 
 
-_Payload = _Head | _Sessions | _Records | _Windows | _Bulk
+_Payload = _Head | _Sessions | _Records | _Windows | _Bulk | KeyspaceFrame | PairsFrame
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Payload)
 
@@ -145,6 +156,7 @@ def _dump(catalog: Catalog, chunk_bytes: int) -> Iterator[bytes]:
         catalog.instance_count,
         len(catalog.sessions),
         capture.clients,
+        capture.keyspace is not None,
     )
     try:
         yield b""
@@ -168,6 +180,8 @@ def _dump(catalog: Catalog, chunk_bytes: int) -> Iterator[bytes]:
 
 def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
     yield head
+    if capture.keyspace is not None:
+        yield from frames_of(capture.keyspace)
     for sessions in capture.sessions():
         for start in range(0, len(sessions), ROWS_PER_FRAME):
             yield _Sessions(
@@ -210,23 +224,23 @@ def _payloads(chunks: Iterable[bytes]) -> Iterator[_Payload]:
         while len(data) - start >= _HEADER_BYTES:
             size = int.from_bytes(data[start : start + 4], "big")
             if size > FRAME_BYTES_MAX:
-                raise _damaged(f"frame {number} claims {size} bytes, at most {FRAME_BYTES_MAX}")
+                raise damaged(f"frame {number} claims {size} bytes, at most {FRAME_BYTES_MAX}")
             end = start + _HEADER_BYTES + size
             if end > len(data):
                 break
             payload = data[start + _HEADER_BYTES : end]
             checksum = crc32(payload, checksum)
             if checksum != int.from_bytes(data[start + 4 : start + 8], "big"):
-                raise _damaged(f"the checksum of frame {number} does not match")
+                raise damaged(f"the checksum of frame {number} does not match")
             try:
                 yield _decoder.decode(payload)
             except msgspec.DecodeError as error:
-                raise _damaged(f"frame {number} cannot be read: {error}") from error
+                raise damaged(f"frame {number} cannot be read: {error}") from error
             start = end
             number += 1
         rest = bytes(data[start:])
     if rest:
-        raise _damaged(f"it ends within frame {number}")
+        raise damaged(f"it ends within frame {number}")
 
 
 class _Loader:
@@ -237,6 +251,7 @@ class _Loader:
         self._services: dict[ServiceName, Service] = {}
         self._sessions = Sessions()
         self._origins = Origins()
+        self._keyspace = KeyspaceLoader()
         self._orphans = 0
         self._pool = Pool()
 
@@ -244,7 +259,7 @@ class _Loader:
         """Add what one frame holds."""
         self._pool.trim()
         if self._head is None and not isinstance(payload, _Head):
-            raise _damaged("its head is missing")
+            raise damaged("its head is missing")
         match payload:
             case _Head():
                 self._take_head(payload)
@@ -257,6 +272,10 @@ class _Loader:
             case _Bulk():
                 for client, seq, outcomes in payload.writes:
                     self._origins.restore_bulk(client, seq, outcomes)
+            case KeyspaceFrame():
+                self._keyspace.take(payload)
+            case PairsFrame():
+                self._keyspace.take_pairs(payload)
             case _:
                 assert_never(payload)
 
@@ -264,18 +283,18 @@ class _Loader:
         """Check that all is there, and hand it over."""
         head = self._head
         if head is None:
-            raise _damaged("it is empty")
+            raise damaged("it is empty")
         services = self._services
         instances = sum(len(service.records) for service in services.values())
         found = (len(services), instances, len(self._sessions), len(self._origins))
         claimed = (head.services, head.instances, head.sessions, head.clients)
         if found != claimed:
-            raise _damaged(
+            raise damaged(
                 f"services, instances, sessions and clients are {found}, and its head says "
                 f"{claimed}"
             )
         if self._orphans != sum(len(service.orphans) for service in services.values()):
-            raise _damaged("the orphans are not those of its records")
+            raise damaged("the orphans are not those of its records")
         return Catalog.restored(
             head.revision,
             head.now_ms,
@@ -283,12 +302,13 @@ class _Loader:
             services,
             self._sessions,
             self._origins,
+            self._keyspace.finish(claimed=head.has_keyspace),
             History(head.revision, changes_max=changes_max, age_ms_max=age_ms_max),
         )
 
     def _take_head(self, head: _Head) -> None:
         if self._head is not None:
-            raise _damaged("a second one begins in it")
+            raise damaged("a second one begins in it")
         if head.magic != MAGIC or head.version not in _VERSIONS_READ:
             raise CorruptData(
                 f"snapshot: it says {head.magic!r}, version {head.version}, and this release reads "
@@ -307,7 +327,7 @@ class _Loader:
     def _take_windows(self, payload: _Windows) -> None:
         for client, fields in payload.windows:
             if not fields or len(fields) % FIELDS or len(fields) > FIELDS * WRITES_PER_CLIENT:
-                raise _damaged(f"client {client!r} has {len(fields)} fields of its writes")
+                raise damaged(f"client {client!r} has {len(fields)} fields of its writes")
             self._origins.restore_window(client, fields)
 
     def _take_records(self, payload: _Records) -> None:
@@ -325,15 +345,11 @@ class _Loader:
             if session_id:
                 session = find(session_id)
                 if session is None:
-                    raise _damaged(f"session {session_id!r} of an instance of {name!r} is missing")
+                    raise damaged(f"session {session_id!r} of an instance of {name!r} is missing")
                 session_id = session.id
                 session.held.extend((name, instance_id))
             elif row.suspect:
                 if instance_id not in service.orphans:
-                    raise _damaged(f"{instance_id!r} of {name!r} is an orphan, and not listed")
+                    raise damaged(f"{instance_id!r} of {name!r} is an orphan, and not listed")
                 self._orphans += 1
             records[instance_id] = share(row, name, session_id)
-
-
-def _damaged(what: str) -> CorruptData:
-    return CorruptData(f"snapshot: {what}: load an older one, or copy one from another node")

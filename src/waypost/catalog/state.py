@@ -16,12 +16,12 @@ Knows no clock: time is the highest stamp applied so far.
 """
 
 from itertools import islice
-from typing import assert_never
 
 import msgspec
 
 from waypost.catalog.directory import Directory, identity
 from waypost.catalog.history import History
+from waypost.catalog.keyspace import Touched
 from waypost.catalog.services import Service, is_orphan
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, pruned
 from waypost.catalog.sharing import Pool
@@ -69,6 +69,8 @@ class Applied(msgspec.Struct, frozen=True):
     """What watchers are told, in order."""
     repeated: dict[int, Revision] = {}
     """Of the parts that an earlier entry had too, by their number: its revision."""
+    touched: Touched | None = None
+    """Which keys, if any."""
 
 
 class Catalog(Directory):
@@ -93,7 +95,10 @@ class Catalog(Directory):
             outcomes = [self._run(part) for part in batch.parts]
         for name, changes in changed.items():
             self.history.extend(name, changes)
-        return Applied(outcomes, changed, repeated)
+        touched = self.keyspace.touched
+        if touched is not None:
+            self.keyspace.touched = None
+        return Applied(outcomes, changed, repeated, touched)
 
     def _run(self, part: list[Command]) -> list[Outcome]:
         register, other = self._register, self._other
@@ -121,7 +126,7 @@ class Catalog(Directory):
             case Register():
                 return self._register(command)
             case _:
-                assert_never(command)
+                return self._keyed(command)
 
     def _register(self, command: Register) -> Outcome:
         given = command.instance

@@ -368,4 +368,5 @@ def _lease_of(service: str, instance_id: str) -> str:
 def _raised(outcome: Outcome) -> int:
     if isinstance(outcome, Refused):
         raise ERRORS_BY_CODE.get(outcome.code, Rejected)(outcome.message)
+    assert isinstance(outcome, int), "only a transaction yields bytes"
     return outcome

@@ -19,7 +19,7 @@ from waypost.client.identity import Identity
 from waypost.client.link import Link
 from waypost.client.registry import Registry
 from waypost.client.writing import Writing
-from waypost.commands import Register
+from waypost.commands import Refused, Register
 from waypost.errors import WaypostError
 from waypost.model import Instance
 
@@ -94,11 +94,11 @@ class Writer:
         except WaypostError as error:
             self.failed.append(f"{name}: {error}")
             return
-        if isinstance(written.outcome, int):
+        if isinstance(written.outcome, Refused):
+            self.failed.append(f"{name}: {written.outcome.message}")
+        else:
             self.acknowledged[name] = written.revision
             self._times.append(time.monotonic())
-        else:
-            self.failed.append(f"{name}: {written.outcome.message}")
 
     # The link tells
 
