@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -34,6 +34,9 @@ INNER = {
     # of the node itself, and never in a frame of a client
     *(commands.Attach, commands.Detach, commands.Suspect, commands.Expire, commands.Sweep),
     *(commands.LogBatch, commands.Origin),
+    # and of what other doors do to keys
+    *get_args(commands.KeyCommand),
+    *get_args(commands.Operation),
 }
 KINDS = {
     name: number
@@ -70,6 +73,8 @@ def shown(kind: inspect.Type) -> str:
             return "float"
         case inspect.BoolType():
             return "bool"
+        case inspect.BytesType():
+            return "bytes"
         case inspect.NoneType():
             return "nil"
         case inspect.ListType() | inspect.VarTupleType():
