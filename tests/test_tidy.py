@@ -24,7 +24,7 @@ FILE_LINES_MAX = 400
 # Shrink only: what is longer than it should be, and by how much it may be so today.
 LONG_FUNCTIONS: dict[str, int] = {}
 LONG_FILES: dict[str, int] = {
-    "node/member_engine.py": 464,
+    "node/member_engine.py": 457,
     "replica/handover.py": 452,
     "replica/member.py": 410,
 }

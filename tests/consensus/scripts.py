@@ -19,7 +19,7 @@ messages and writes wait until they are delivered and persisted.
     stall ID              its writes become durable by ``persist`` only
     settle [MS]           everything is delivered and persisted, quietly, for some time
     propose ID X ...      batches; the name is the answer's; X*N: of N bytes
-    seal ID X / read ID R / transfer ID TO / space ID full|free
+    seal ID X / read ID R / transfer ID TO / gone ID WHO / space ID full|free
     snapshot ID / install A>B / lost A>B      take one, carry one, lose one
     crash ID [keep=N]     of the writes under way, N reached the disk
     restart ID [rotten=I,J] [forgets=I]       with rotten entries; with the log from I on lost
@@ -412,6 +412,12 @@ class Stage:
         host = self.hosts[int(words[0])]
         assert host.core is not None
         host.core.transfer(self.now, int(words[1]))
+        self.after(host)
+
+    def do_gone(self, words: list[str]) -> None:
+        host = self.hosts[int(words[0])]
+        assert host.core is not None
+        host.core.gone(self.now, int(words[1]))
         self.after(host)
 
     def do_space(self, words: list[str]) -> None:

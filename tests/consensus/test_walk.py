@@ -14,7 +14,7 @@ def test_nothing_breaks_on_a_random_walk(engine: str, seed: int) -> None:
 
 
 def test_walks_get_somewhere() -> None:
-    worlds = [run(engine, seed, 400) for engine in ("raft", "paxos") for seed in range(100, 110)]
+    worlds = [run(engine, seed, 400) for engine in ("raft", "paxos") for seed in range(100, 114)]
 
     assert sum(len(world.log) for world in worlds) > 200
     assert sum(len(world.leaders) for world in worlds) > 30

@@ -112,6 +112,7 @@ class World:
             "snapshot": rng.choice((0, 0.5, 2)),
             "install": 2,
             "transfer": rng.choice((0, 0.3, 1)),
+            "gone": rng.choice((0, 0.3, 1)),
             "space": rng.choice((0, 0, 0.3)),
             "rot": rng.choice((0, 0, 0.5)),
             "seal": rng.choice((0, 0, 0, 0.05)),
@@ -425,6 +426,13 @@ class World:
         host = self.awake()
         if host is not None and host.core is not None:
             host.core.transfer(self.clock(host.nid), self.rng.choice(self.members))
+            self._after(host)
+
+    def do_gone(self) -> None:
+        """Somebody takes another for ended, rightly or not."""
+        host = self.awake()
+        if host is not None and host.core is not None:
+            host.core.gone(self.clock(host.nid), self.rng.choice(self.members))
             self._after(host)
 
     def do_space(self) -> None:

@@ -220,14 +220,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "24",
         "voters-are-not-loyal",
         _C + "roles",
-        "and site.now - follower.heard < site.settings.election",
+        "and site.now - follower.heard < site.patience.limit",
         "and site.now - follower.heard < 0",
     ),
     Mutant(
         "25",
         "a-leader-without-a-majority-stays",
         _C + "leader",
-        "if now - self.heard > election * 3 // 2:  # CheckQuorum",
+        "if now - self.heard > site.patience.limit * 3 // 2:  # CheckQuorum",
         "if now < 0:  # CheckQuorum",
     ),
     Mutant(
@@ -450,6 +450,28 @@ MUTANTS: tuple[Mutant, ...] = (
         "if seq in seqs:",
         "if seq < 0:",
         ("tests/catalog",),
+    ),
+    # Silence
+    Mutant(
+        "31",
+        "a-leader-that-ended-is-waited-for",
+        _C + "roles",
+        "if self._leader is not None or follower.leader != nid or site.settings.leases:",
+        "if True:",
+    ),
+    Mutant(
+        "39",
+        "a-lease-is-cut-short-by-hearsay",
+        _C + "roles",
+        "follower.leader != nid or site.settings.leases:",
+        "follower.leader != nid:",
+    ),
+    Mutant(
+        "31",
+        "no-silence-is-remembered",
+        _C + "patience",
+        "BORNE * worst",
+        "0",
     ),
     # The contract of a core, and the handover between cores
     Mutant(

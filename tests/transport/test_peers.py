@@ -25,6 +25,7 @@ class Side:
         self.came: list[int] = []
         self.left: list[int] = []
         self.unreachable: list[int] = []
+        self.gone: list[int] = []
         self.deaf = deaf
         self._changed = asyncio.Event()
         self._hello = PeerHello(PEER_VERSION, cluster, lineage, nid, f"n{nid}", nonce, "")
@@ -71,6 +72,10 @@ class Side:
 
     def peer_left(self, src: int) -> None:
         self.left.append(src)
+        self._changed.set()
+
+    def peer_gone(self, src: int) -> None:
+        self.gone.append(src)
         self._changed.set()
 
     def peer_out_of_reach(self, src: int) -> None:
@@ -170,6 +175,7 @@ def test_a_link_comes_back_by_itself_when_its_peer_does() -> None:
 
         await two.stop()
         await one.until(lambda: one.left == [2] and one.unreachable == [2])
+        await one.until(lambda: one.gone == [2])
         assert not one.peers.send(2, MEMBER, b"nobody there")
         again = await Side(2, nonce=5).start(port)
         await one.until(lambda: one.came == [2, 2])
@@ -177,6 +183,24 @@ def test_a_link_comes_back_by_itself_when_its_peer_does() -> None:
         await again.until(lambda: again.said == [(1, b"there")])
         await one.stop()
         await again.stop()
+
+    asyncio.run(run())
+
+
+def test_a_peer_that_only_hangs_up_is_not_taken_for_ended() -> None:
+    async def run() -> None:
+        one, two = await Side(1).start(), await Side(2).start()
+        one.peers.want({2: two.address})
+        await one.until(lambda: one.came == [2])
+
+        await two.peers.close()
+        two.deaf = True
+        await one.until(lambda: one.unreachable == [2])
+        await asyncio.sleep(0.1)  # nothing must happen
+
+        assert one.gone == []
+        await one.stop()
+        await two.stop()
 
     asyncio.run(run())
 

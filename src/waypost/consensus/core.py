@@ -266,6 +266,10 @@ class Core(Protocol):
         """Hand leadership over, if this node holds it; ``Status`` tells what came of it."""
         ...
 
+    def gone(self, now: Ns, nid: Nid) -> None:
+        """Where ``nid`` ran, nothing listens any more: a hint, which may be wrong."""
+        ...
+
     def persisted(self, now: Ns, seq: Seq) -> None:
         """Every write up to ``seq`` is durable."""
         ...

@@ -56,6 +56,7 @@ class Follower:
     def hear(self, message: Append) -> None:
         """The leader sent this."""
         site = self._site
+        site.patience.bore(site.now - self.heard, site.now)
         self.heard = site.now
         if message.round >= self._round:
             if message.round > self._round:

@@ -27,6 +27,7 @@ class Leader:
 
     __slots__ = (
         "_base",
+        "_confirmed_when",
         "_counts_from",
         "_handed_over",
         "_lease_from",
@@ -48,6 +49,7 @@ class Leader:
     ) -> None:
         now = site.now
         self._site = site
+        self._confirmed_when = now
         self.ballot = ballot
         self.barrier = barrier
         """Reads must see at least this: what earlier leaders may have committed."""
@@ -84,8 +86,8 @@ class Leader:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a majority was heard within T."""
-        return self._site.now - self.heard < self._site.settings.election
+        """Whether a majority was heard lately."""
+        return self._site.now - self.heard < self._site.patience.limit
 
     @property
     def committed(self) -> Index:
@@ -171,7 +173,7 @@ class Leader:
             if peer.snapshot and 0 < peer.resume <= now:
                 peer.probe(peer.next)
         self._begin_round()
-        if now - self.heard > election * 3 // 2:  # CheckQuorum
+        if now - self.heard > site.patience.limit * 3 // 2:  # CheckQuorum
             return False
         self._handed_over = False  # that message may be lost too
         if now >= self.target_until:
@@ -270,6 +272,8 @@ class Leader:
         round_ = reached(acked, site.quorum)
         if round_ > rounds.confirmed:
             rounds.confirm(round_)
+            site.patience.bore(site.now - self._confirmed_when, site.now)
+            self._confirmed_when = site.now
             if site.commit >= self.barrier:
                 commit = max(rounds.confirmed_commit, self.barrier)
                 site.freshness.offer(rounds.confirmed_at, commit, site.applied)

@@ -279,6 +279,10 @@ class OutsideCore:
             field="transfer",
         )
 
+    def gone(self, now: Ns, nid: Nid) -> None:  # noqa: ARG002
+        """Nobody leads here that could be missed."""
+        self._see(now)
+
     def persisted(self, now: Ns, seq: Seq) -> None:
         """It is on this disk too."""
         self._see(now)

@@ -211,6 +211,21 @@ class ReplicatedCore(Roles):
         if self._leader is not None:
             self._leader.retry_space = 0
 
+    # Recovering
+
+    def _recover(self) -> None:
+        """Promise anew what this disk may have forgotten; vote when nothing is missing."""
+        site, healing, follower = self._site, self._healing, self._follower
+        forgotten = healing.forgotten
+        if forgotten is None:
+            return
+        vow = self._vow(forgotten)
+        if vow > site.journal.promised:
+            site.journal.promise(vow)
+        if self._admits(follower.ballot) and healing.has_caught_up(follower):
+            site.journal.trust()
+            self._status_is_due = True
+
     # Output
 
     def ready(self) -> Ready | None:

@@ -7,7 +7,8 @@ durably promised its own ballot before anyone hears of it.
 Elections: PreVote (Ongaro's thesis, section 9.6), so that a member that nobody misses disturbs
 nobody; voters are loyal to a leader that they heard within T; a leader that hears no majority says
 so, and then whoever does may stand at once (the quorum-connected criterion of OmniPaxos, EuroSys
-2023); it steps down after 1.5 T (CheckQuorum, thesis section 6.2).
+2023); it steps down after 1.5 T (CheckQuorum, thesis section 6.2).  T grows with the silences that
+turned out to be none (``patience``), and does not count for a leader whose process has ended.
 """
 
 from abc import ABC, abstractmethod
@@ -142,8 +143,23 @@ class Roles(ABC):
     def _rest(self) -> None:
         """Draw the time after which to stand, if nobody is heard until then."""
         site = self._site
-        election = site.settings.election
-        self._election_at = site.now + election + int(site.draw() * election)
+        limit = site.patience.limit
+        self._election_at = site.now + limit + int(site.draw() * limit)
+
+    def gone(self, now: Ns, nid: Nid) -> None:
+        """The process of ``nid`` has ended: if it led, nobody needs to wait until it is missed.
+
+        One after the other stands, by the order of their ids, so that votes are not split.  With
+        leases nothing is cut short: whoever says so may be wrong, and they rest on time alone.
+        """
+        self._see(now)
+        site, follower = self._site, self._follower
+        if self._leader is not None or follower.leader != nid or site.settings.leases:
+            return
+        follower.leader_is_connected = False
+        rank = sum(other < site.me for other in site.others if other != nid)
+        soon = site.now + int((rank + site.draw() / 2) * site.settings.heartbeat)
+        self._election_at = min(self._election_at, soon)
 
     # Standing for election
 
@@ -180,7 +196,7 @@ class Roles(ABC):
         follower = self._follower
         return (
             follower.leader not in (0, src)
-            and site.now - follower.heard < site.settings.election
+            and site.now - follower.heard < site.patience.limit
             and (follower.leader_is_connected or site.settings.leases)
         )
 
@@ -375,18 +391,3 @@ class Roles(ABC):
             self._campaign = None
             self._status_is_due = True
         self._follower.lose_leader()
-
-    # Recovering
-
-    def _recover(self) -> None:
-        """Promise anew what this disk may have forgotten; vote when nothing is missing."""
-        site, healing, follower = self._site, self._healing, self._follower
-        forgotten = healing.forgotten
-        if forgotten is None:
-            return
-        vow = self._vow(forgotten)
-        if vow > site.journal.promised:
-            site.journal.promise(vow)
-        if self._admits(follower.ballot) and healing.has_caught_up(follower):
-            site.journal.trust()
-            self._status_is_due = True

@@ -18,6 +18,7 @@ from waypost.consensus.entry import Ballot, Index, Nid, Ns
 from waypost.consensus.epoch import Epoch
 from waypost.consensus.journal import Journal
 from waypost.consensus.log import Log
+from waypost.consensus.patience import Patience
 from waypost.consensus.quorum import majority
 from waypost.consensus.reads import Freshness
 from waypost.consensus.settings import Settings
@@ -42,6 +43,7 @@ class Site:
         "now",
         "others",
         "outbox",
+        "patience",
         "quorum",
         "reads",
         "reads_failed",
@@ -69,6 +71,7 @@ class Site:
         self.others = tuple(sorted(nid for nid in epoch.members if nid != me))
         self.quorum = majority(len(epoch.members))
         self.settings = settings
+        self.patience = Patience(settings.election)
         self.draw = draw
         self.now = now
         self._started = now

@@ -172,6 +172,10 @@ class SoloCore:
                 field="transfer",
             )
 
+    def gone(self, now: Ns, nid: Nid) -> None:  # noqa: ARG002
+        """Nobody leads here that could be missed."""
+        self._see(now)
+
     def persisted(self, now: Ns, seq: Seq) -> None:
         """Commit what became durable."""
         self._see(now)

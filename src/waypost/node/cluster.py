@@ -262,6 +262,10 @@ class Cluster:
         self.calls.lost(src)
         self._sending.lost(src)
 
+    def peer_gone(self, src: int) -> None:
+        """Its process has ended, as it seems."""
+        self._engine.gone(src)
+
     def peer_out_of_reach(self, src: int) -> None:
         """What was said to it last may be lost."""
         self.calls.lost(src)

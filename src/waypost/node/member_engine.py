@@ -23,6 +23,7 @@ from waypost.node.others import Others
 from waypost.node.outside import Outside
 from waypost.node.own_snapshots import OwnSnapshots, Storage
 from waypost.node.refusal import refusal
+from waypost.node.teller import tell_of
 from waypost.replica.member import Member, MemberStatus, Step
 from waypost.replica.peer_messages import PeerMessage
 
@@ -265,6 +266,12 @@ class MemberEngine:
             self._member.met(self._time.see(), nid)
             self._drive()
 
+    def gone(self, nid: int) -> None:
+        """Nothing listens any more where another node was."""
+        if not self._is_stopping:
+            self._member.gone(self._time.see(), nid)
+            self._drive()
+
     def snapshot_sent(self, nid: int, index: int, ok: bool) -> None:
         """What came of bringing a snapshot to another node."""
         if not self._is_stopping:
@@ -315,7 +322,7 @@ class MemberEngine:
         if step.status is not None:
             if self._outside is not None:
                 self._outside.moved(step.status)
-            self._tell(step.status)
+            tell_of(self._status, step.status, all_write=self._abroad is not None)
             self._status, self._status_ns = step.status, self._time.clock()
         if step.restore is not None:
             self._restoring = self._loop.create_task(self._restore(step.restore))
@@ -330,20 +337,6 @@ class MemberEngine:
             self._sink.changed()
         if step.retired:
             log.warning("this node is no member any more, and nobody needs it: it may be stopped")
-
-    def _tell(self, now: MemberStatus) -> None:
-        """Log who leads, for whoever wants to know why nobody was answered for a moment."""
-        before = self._status
-        if (before.leader, before.epoch.number) != (now.leader, now.epoch.number):
-            told, leader = log.info, now.epoch.members.get(now.leader)
-            who = f"{leader.name} leads" if leader else "nobody leads"
-            who = "all write" if self._abroad is not None else who
-        elif before.role != now.role:
-            told, who = log.debug, now.role
-        else:
-            return
-        epoch = now.epoch
-        told("epoch %d (%s), round %d: %s", epoch.number, epoch.engine, now.ballot.round, who)
 
     def _apply(self, step: Step) -> None:
         for done in step.done:

@@ -7,7 +7,7 @@ what is being replaced), as long as a majority of the next one is up.
 
 from collections.abc import Mapping, Set
 
-from waypost.consensus.core import Index, Nid
+from waypost.consensus.core import Index, Nid, Ns
 from waypost.consensus.epoch import Epoch, Peer
 from waypost.errors import Invalid, Unavailable
 from waypost.replica.feeding import Asker
@@ -17,6 +17,24 @@ WINDOW_ENTRIES = 1024
 """A new member may lag by so much: it fetches that while the Seal commits."""
 ALONE = "local"
 MEMBERS_MAX = 9
+
+
+class Living:
+    """Who was heard lately."""
+
+    __slots__ = ("_for", "_heard")
+
+    def __init__(self, living_for: Ns) -> None:
+        self._for = living_for
+        self._heard: dict[Nid, Ns] = {}  # when each other node last said anything
+
+    def heard(self, now: Ns, nid: Nid) -> None:
+        """A node says something."""
+        self._heard[nid] = now
+
+    def at(self, now: Ns) -> Set[Nid]:
+        """Those who were heard no longer ago than what counts as living."""
+        return {nid for nid, heard in self._heard.items() if now - heard <= self._for}
 
 
 def check_names(epoch: Epoch, engine: str, members: Mapping[Nid, Peer], first_leader: Nid) -> None:

@@ -25,7 +25,7 @@ from waypost.consensus.messages import ballot_of
 from waypost.consensus.settings import Settings
 from waypost.errors import ProtocolViolation
 from waypost.replica.asking import Asking
-from waypost.replica.changing import check_moment, check_names, check_readiness
+from waypost.replica.changing import Living, check_moment, check_names, check_readiness
 from waypost.replica.feeding import Feeding
 from waypost.replica.handover import Handover, MakeCore
 from waypost.replica.outbox import Outbox
@@ -85,8 +85,7 @@ class Member:
         self._questions = Questions(lineage, settings.election, draw, self._outbox, self._tokens)
         self._told: tuple[int, bool] = (0, False)  # newest epoch that was acted on; with a core?
         self._is_retired = False
-        self._heard: dict[Nid, Ns] = {}  # when each other node last said anything
-        self._living_for = 2 * settings.election
+        self._living = Living(2 * settings.election)
         self._log.boot(now, boot)
         self._follow_up()
 
@@ -161,12 +160,17 @@ class Member:
         else:
             self._tell(nid)
 
+    def gone(self, now: Ns, nid: Nid) -> None:
+        """Where this node ran, nothing listens any more: its process has ended, as it seems."""
+        self._see(now)
+        if self._log.core is not None:
+            self._log.core.gone(now, nid)
+
     def append(self, now: Ns, payload: bytes, token: Token) -> None:
         """Append a batch; the answer is a ``Done``.  While a Seal is on its way it is held."""
         self._see(now)
         core = self._log.core
-        hint = 0 if core is not None else self._leader
-        self._tokens.append(core, now, payload, token, hint)
+        self._tokens.append(core, now, payload, token, 0 if core is not None else self._leader)
 
     def read(self, now: Ns, token: Token) -> None:
         """Ask when a linearizable read may be served, here; one token, many reads."""
@@ -198,9 +202,6 @@ class Member:
             return
         check_names(epoch, engine, members, first_leader)
         check_moment(self._known, is_sealing=self._tokens.is_sealing or status.sealed > 0)
-        living = frozenset(
-            nid for nid, heard in self._heard.items() if now - heard <= self._living_for
-        )
         check_readiness(
             epoch,
             members,
@@ -208,7 +209,7 @@ class Member:
             status.last,
             dict(status.matches),
             self._feeding.askers,
-            living,
+            self._living.at(now),
         )
         proposed = Proposed(
             epoch.number + 1, engine, dict(sorted(members.items())), first_leader, dict(settings)
@@ -347,7 +348,7 @@ class Member:
                 f"node {src} is of lineage {lineage:#x}, this cluster is of {self._lineage:#x}: "
                 "check that address"
             )
-        self._heard[src] = now
+        self._living.heard(now, src)
         match message:
             case InEpoch():
                 self._on_core_message(src, message)
@@ -376,10 +377,9 @@ class Member:
     def _compare(self, src: Nid, number: int) -> None:
         """A node is in, or knows of, epoch ``number``: who knows less is told."""
         known = self._known.number
-        if number > known and self._log.has_heard_of(number):
-            return
         if number > known:
-            self._outbox.say(src, AskEpoch(self._lineage, known))
+            if not self._log.has_heard_of(number):
+                self._outbox.say(src, AskEpoch(self._lineage, known))
         elif number < known:
             self._tell(src)
         else:

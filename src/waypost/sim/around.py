@@ -32,6 +32,10 @@ class Around(Protocol):
         """A node that was removed is not needed any more."""
         ...
 
+    def ended(self, machine: "Machine") -> None:
+        """A process has ended, and its machine goes on without it."""
+        ...
+
     def told(self, machine: "Machine", status: MemberStatus) -> None:
         """A node's role, leader or epoch changed."""
         ...

@@ -42,6 +42,10 @@ class Stage(Protocol):
         """Give a machine an empty disk and a new id."""
         ...
 
+    def refuse(self, links: tuple[Link, ...]) -> None:
+        """Connections are refused."""
+        ...
+
     def meet_again(self, links: tuple[Link, ...]) -> None:
         """Connections come back."""
         ...
@@ -167,6 +171,8 @@ def _strike_network(
             far = [n for n in range(len(stage.machines)) if n not in side]
             links = tuple(link for a in side for b in far for link in ((a, b), (b, a)))
     stage.story(f"m{here}, m{there}: {fault.kind}, {what}")
+    if fault.amount % 2:
+        stage.refuse(links)  # by a firewall: whoever it cuts off takes the others for ended
     join = network.cut_links(links)
 
     def heal(now: Ns) -> None:

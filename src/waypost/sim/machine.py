@@ -150,6 +150,8 @@ class Machine:
         self._under_way = 0
         self._timer = FOREVER
         self._wakes = self.is_paused = False
+        if not power:
+            self._around.ended(self)
 
     # What comes in
 
@@ -244,11 +246,12 @@ class Machine:
             if not self.is_paused:
                 self.settle()
 
-    def meet(self, now: Ns, nid: Nid) -> None:
-        """A connection to another node is there."""
+    def meet(self, now: Ns, nid: Nid, *, is_gone: bool = False) -> None:
+        """A connection to another node is there; or refused, and its process gone, as it seems."""
         if self.process is not None and not self.is_paused:
             local = self.clock.read(now)
-            self.process.at(local).met(local, nid)
+            member = self.process.at(local)
+            (member.gone if is_gone else member.met)(local, nid)
             self.settle()
 
     def settle(self) -> None:

@@ -10,11 +10,13 @@ were planned; nothing here depends on a real clock, on the order of a set, or on
 
 import heapq
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from waypost.catalog.snapshots import dump
 from waypost.commands import Origin, decode_batch
 from waypost.consensus.core import FOREVER, KIND_BATCH, KIND_SEAL, Index, Nid, Ns
 from waypost.consensus.epoch import Epoch
+from waypost.consensus.patience import LONGEST
 from waypost.consensus.settings import Settings
 from waypost.replica.member import MemberStatus
 from waypost.sim.checkers.history import Operation
@@ -35,8 +37,9 @@ from waypost.sim.violation import Violation
 Call = Callable[[Ns], None]
 
 ELECTION: Ns = 150 * MS
-LEADER_WITHIN: Ns = 10 * ELECTION
-REST_WITHIN: Ns = 20 * ELECTION
+# What is borne of silence may have grown with the faults; who stands draws up to twice that.
+LEADER_WITHIN: Ns = 4 * LONGEST * ELECTION
+REST_WITHIN: Ns = 6 * LONGEST * ELECTION
 LOOK_EVERY: Ns = 10 * MS
 STEPS_MAX = 200_000
 """A run that takes more is going in circles."""
@@ -214,13 +217,28 @@ class World:
             if self.network.is_cut(here, there) or self.network.is_cut(there, here):
                 continue
             machine, other = self.machines[here], self.machines[there]
-            at = self.now + 2 * MS
 
             def meet(now: Ns, machine: Machine = machine, other: Machine = other) -> None:
                 if other.is_up:
                     machine.meet(now, other.nid)
 
-            self.call(at, meet)
+            self.call(self.now + 2 * MS, meet)
+
+    def ended(self, machine: Machine) -> None:
+        """The machine of a process that ended refuses who connects: most notice, not all."""
+        there = machine.number
+        seeing = [other.number for other in self.machines if self._rng.random() < 0.8]
+        self.refuse([(here, there) for here in seeing if here != there])
+
+    def refuse(self, links: Iterable[Link]) -> None:
+        """Connections are refused, by the machine or by something before it: soon it is noticed."""
+        for here, there in links:
+            if self.network.is_cut(here, there) or self.network.is_cut(there, here):
+                continue
+            self.marks.hit("connection refused")
+            machine, nid = self.machines[here], self.machines[there].nid
+            miss = partial(machine.meet, nid=nid, is_gone=True)
+            self.call(self.now + self._rng.randrange(1, 4 * MS), miss)
 
     def retired(self, machine: Machine) -> None:
         """A removed node ends; its machine comes back as another one."""

@@ -7,6 +7,7 @@ transport.
 
 import asyncio
 import contextlib
+import errno
 import logging
 from typing import Final, Protocol, cast
 
@@ -26,6 +27,8 @@ SMALL_BYTES: Final = 4 << 10
 CONNECT_S: Final = 1.0
 BACKOFF_MIN_S: Final = 0.02
 BACKOFF_MAX_S: Final = 0.5
+STOOD_S: Final = 1.0
+"""A link that broke sooner is not dialled anew at once."""
 
 
 class Keeper(Protocol):
@@ -39,6 +42,10 @@ class Keeper(Protocol):
 
     def link_down(self, link: "Link") -> None:
         """A link broke."""
+        ...
+
+    def link_refused(self, link: "Link") -> None:
+        """A link broke, and nothing listens any more where it went."""
         ...
 
     def draw(self) -> float:
@@ -69,17 +76,25 @@ class Link(asyncio.Protocol):
 
     async def _keep(self) -> None:
         backoff = BACKOFF_MIN_S
+        is_missed = False  # since it broke, nobody has said whether the peer is still there
         while True:
             self._hurry.clear()
             try:
                 await self._dial()
             except (OSError, TimeoutError, UnicodeError, ValueError, WaypostError) as error:
                 self._complain(str(error) or "no answer in time")
+                if is_missed and getattr(error, "errno", 0) == errno.ECONNREFUSED:
+                    is_missed = False
+                    self._keeper.link_refused(self)
             else:
                 backoff = BACKOFF_MIN_S
+                stood_from = self._loop.time()
                 await self._lost.wait()
-                self.is_up = False
+                self.is_up, is_missed = False, True
                 self._keeper.link_down(self)
+                if self._loop.time() - stood_from > STOOD_S:
+                    self._drop()
+                    continue  # at once: a process that has ended is known by its refusal
             self._drop()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), backoff * (0.5 + self._keeper.draw()))

@@ -47,6 +47,10 @@ class Peering(Protocol):
         """The connection that a peer had dialled has ended: it may be gone."""
         ...
 
+    def peer_gone(self, src: int) -> None:
+        """Nothing listens any more where it was."""
+        ...
+
     def peer_out_of_reach(self, src: int) -> None:
         """The connection to a peer has ended: what was said last may be lost."""
         ...
@@ -209,6 +213,11 @@ class Peers:
         """A link broke."""
         if not self._is_closing and self._links.get(link.nid) is link:
             self._peering.peer_out_of_reach(link.nid)
+
+    def link_refused(self, link: "Link") -> None:
+        """Nothing listens any more where a link went."""
+        if not self._is_closing and self._links.get(link.nid) is link:
+            self._peering.peer_gone(link.nid)
 
     def draw(self) -> float:
         """Chance, for the jitter."""
