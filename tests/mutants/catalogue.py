@@ -460,13 +460,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "if True:",
     ),
     Mutant(
-        "39",
-        "a-lease-is-cut-short-by-hearsay",
-        _C + "roles",
-        "follower.leader != nid or site.settings.leases:",
-        "follower.leader != nid:",
-    ),
-    Mutant(
         "31",
         "no-silence-is-remembered",
         _C + "patience",
