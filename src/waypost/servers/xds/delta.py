@@ -1,0 +1,165 @@
+"""Incremental: one stream of the protocol that Envoy speaks when told ``DELTA_GRPC``.
+
+As ``sotw``, but a request says what is wanted from now on and what no more, and a response of any
+type says what changed and what is gone.  A client that comes back says which versions it has, and
+is told what differs.
+
+- What is asked for by name and does not exist is told as removed, so that nobody waits for it.
+- What is asked for again is told again.
+
+Source: the xDS protocol, "Incremental xDS".
+"""
+
+from collections.abc import Collection
+
+import msgspec
+
+from waypost.model import ServiceName
+from waypost.servers.xds.kinds import CDS, IN_ORDER, LDS, RDS, TOLD_WHOLE, Kind
+from waypost.servers.xds.resources import Resource
+from waypost.servers.xds.subscription import (
+    RESPONSE_BYTES_MAX,
+    WILDCARD,
+    Refusal,
+    Response,
+    Source,
+    Subscription,
+)
+
+_GONE = ""
+"""The version of what the client was told does not exist."""
+
+
+class DeltaRequest(msgspec.Struct, frozen=True, gc=False):
+    """What a client says."""
+
+    kind: Kind
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    initial: dict[str, str] = {}
+    """The versions of what it has from an earlier stream, by name."""
+    nonce: str = ""
+    error: str | None = None
+
+
+class _Told(Subscription):
+    """A subscription, and the versions that the client has."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.sent: dict[str, str] = {}
+
+
+class DeltaStream:
+    """One stream."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._subscriptions: dict[Kind, _Told] = {}
+        self._nonce = 0
+
+    def receive(self, request: DeltaRequest) -> Refusal | None:
+        """Take in a request; returns what it refuses."""
+        if request.kind not in IN_ORDER:
+            return None  # there are none of it, and there is no way to say so
+        told = self._subscriptions.get(request.kind)
+        if told is None:
+            told = self._subscriptions[request.kind] = _Told(request.kind)
+            self._subscribe(told, request)
+            if not request.subscribe and request.kind in TOLD_WHOLE:
+                told.begin_wildcard(self._source)
+            self._remember(told, request.initial)
+            return None
+        refusal = told.settle(request.nonce, request.error)
+        self._unsubscribe(told, request.unsubscribe)
+        self._subscribe(told, request)
+        return refusal
+
+    def touch(self, services: Collection[ServiceName]) -> bool:
+        """These services changed; returns whether any of it concerns this stream."""
+        touched = [told.touch(services) for told in self._subscriptions.values()]
+        return any(touched)
+
+    def touch_all(self) -> None:
+        """Everything may have changed."""
+        for told in self._subscriptions.values():
+            told.touch_all(self._source, told.sent)
+
+    def take(self) -> Response | None:
+        """What to send now; None until something comes in."""
+        for kind in IN_ORDER:
+            response = self._compose(kind, deletes=kind != CDS)
+            if response is not None:
+                return response
+        if self._is_settled(LDS) and self._is_settled(RDS):
+            return self._compose(CDS, deletes=True)
+        return None
+
+    def _subscribe(self, told: _Told, request: DeltaRequest) -> None:
+        if WILDCARD in request.subscribe:
+            told.begin_wildcard(self._source)
+        names = [name for name in request.subscribe if name != WILDCARD]
+        for name in names:
+            told.sent.pop(name, None)
+        told.add(names)
+
+    def _unsubscribe(self, told: _Told, names: tuple[str, ...]) -> None:
+        if WILDCARD in names:
+            told.wildcard = False
+        told.drop(names)
+        for name in names:
+            # Whether a wildcard still covers it is not for the client to guess: it is told again.
+            if told.covers(name):
+                told.sent.pop(name, None)
+                told.dirty[name] = None
+        for name in [name for name in told.sent if not told.covers(name)]:
+            del told.sent[name]
+
+    def _remember(self, told: _Told, versions: dict[str, str]) -> None:
+        for name, version in versions.items():
+            if told.covers(name):
+                told.sent[name] = version or "unknown"
+                told.dirty[name] = None
+
+    def _compose(self, kind: Kind, *, deletes: bool) -> Response | None:
+        told = self._subscriptions.get(kind)
+        if told is None or told.outstanding is not None or not (told.dirty or told.owes):
+            return None
+        changed: dict[str, Resource] = {}
+        gone: dict[str, None] = {}
+        left: dict[str, None] = {}
+        size = 0
+        for name in told.dirty:
+            if size > RESPONSE_BYTES_MAX:
+                left[name] = None
+                continue
+            resource = told.find(self._source, name)
+            before = told.sent.get(name)
+            if resource is None:
+                if before != _GONE and (before is not None or name in told.names):
+                    gone[name] = None
+            elif before != resource.version:
+                changed[name] = resource
+                size += len(resource.body)
+        told.dirty = left
+        told.sent.update((name, resource.version) for name, resource in changed.items())
+        if not deletes:
+            told.dirty.update(gone)
+            gone = {}
+        for name in gone:
+            if name in told.names:
+                told.sent[name] = _GONE
+            else:
+                del told.sent[name]
+        if not (changed or gone or told.owes):
+            return None
+        told.owes = False
+        self._nonce += 1
+        told.outstanding = Response(kind, str(self._nonce), list(changed.values()), list(gone))
+        return told.outstanding
+
+    def _is_settled(self, kind: Kind) -> bool:
+        told = self._subscriptions.get(kind)
+        return told is None or told.outstanding is None

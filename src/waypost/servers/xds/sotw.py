@@ -1,0 +1,154 @@
+"""The state of the world: one stream of the protocol that gRPC speaks, and Envoy may.
+
+Requests come in by ``receive``, changes by ``touch``; ``take`` yields what to send next.  So a
+client that is slow to read or to answer is told the latest state when it comes back, and costs no
+more than the names that changed meanwhile.
+
+- Every request says all names that the client wants now, whatever response it answers: these
+  always count.  Whether it takes or refuses a response is read only from the answer to the latest.
+- A taken response is not answered.  What the client has is not told again.
+- A response with listeners or clusters holds all of them, and what it leaves out is deleted; one
+  with routes or endpoints holds those that changed.
+- A cluster is taken away when the listeners and routes are settled (see ``kinds``).
+
+Source: the xDS protocol, "State of the World".
+"""
+
+from collections.abc import Collection
+
+import msgspec
+
+from waypost.model import ServiceName
+from waypost.servers.xds.kinds import CDS, IN_ORDER, LDS, RDS, TOLD_WHOLE, Kind
+from waypost.servers.xds.resources import Resource
+from waypost.servers.xds.subscription import (
+    RESPONSE_BYTES_MAX,
+    WILDCARD,
+    Refusal,
+    Response,
+    Source,
+    Subscription,
+)
+
+
+class SotwRequest(msgspec.Struct, frozen=True, gc=False):
+    """What a client says."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    nonce: str = ""
+    version: str = ""
+    """Of the latest response that it took, maybe on an earlier stream and from another node."""
+    error: str | None = None
+
+
+class _Told(Subscription):
+    """A subscription, and the resources that the client has."""
+
+    __slots__ = ("has_named", "sent")
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.sent: dict[str, Resource] = {}
+        self.has_named = False
+        """No names mean all to one who never gave any; to another, they mean none."""
+
+
+class SotwStream:
+    """One stream."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._subscriptions: dict[Kind, _Told] = {}
+        self._nonce = 0
+
+    def receive(self, request: SotwRequest) -> Refusal | None:
+        """Take in a request; returns what it refuses."""
+        if request.kind not in IN_ORDER:
+            return None  # there are none of it, and there is no way to say so
+        told = self._subscriptions.get(request.kind)
+        refusal = None
+        if told is None:
+            told = self._subscriptions[request.kind] = _Told(request.kind)
+            is_first = True
+        else:
+            is_first = False
+            refusal = told.settle(request.nonce, request.error)
+        self._set_names(told, request.names, is_first=is_first)
+        return refusal
+
+    def touch(self, services: Collection[ServiceName]) -> bool:
+        """These services changed; returns whether any of it concerns this stream."""
+        touched = [told.touch(services) for told in self._subscriptions.values()]
+        return any(touched)
+
+    def touch_all(self) -> None:
+        """Everything may have changed."""
+        for told in self._subscriptions.values():
+            told.touch_all(self._source, told.sent)
+
+    def take(self) -> Response | None:
+        """What to send now; None until something comes in."""
+        for kind in IN_ORDER:
+            response = self._compose(kind, deletes=kind != CDS)
+            if response is not None:
+                return response
+        if self._is_settled(LDS) and self._is_settled(RDS):
+            return self._compose(CDS, deletes=True)
+        return None
+
+    def _set_names(self, told: _Told, names: tuple[str, ...], *, is_first: bool) -> None:
+        told.has_named = told.has_named or bool(names)
+        is_wild = WILDCARD in names or (told.kind in TOLD_WHOLE and not told.has_named)
+        if is_wild and not told.wildcard:
+            told.begin_wildcard(self._source)
+        told.wildcard = is_wild
+        wanted = dict.fromkeys(name for name in names if name != WILDCARD)
+        dropped = [name for name in told.names if name not in wanted]
+        told.drop(dropped)
+        new = [name for name in wanted if name not in told.names]
+        told.add(new)
+        told.owes = told.owes or ((bool(new) or is_first) and told.kind in TOLD_WHOLE)
+        for name in [name for name in told.sent if not told.covers(name)]:
+            del told.sent[name]  # the client forgets it by itself
+
+    def _compose(self, kind: Kind, *, deletes: bool) -> Response | None:
+        told = self._subscriptions.get(kind)
+        if told is None or told.outstanding is not None or not (told.dirty or told.owes):
+            return None
+        changed: dict[str, Resource] = {}
+        gone: dict[str, None] = {}
+        left: dict[str, None] = {}
+        size = 0
+        for name in told.dirty:
+            if size > RESPONSE_BYTES_MAX and kind not in TOLD_WHOLE:
+                left[name] = None
+                continue
+            resource = told.find(self._source, name)
+            before = told.sent.get(name)
+            if resource is None:
+                if before is not None and kind in TOLD_WHOLE:
+                    gone[name] = None
+            elif before is None or before.version != resource.version:
+                changed[name] = resource
+                size += len(resource.body)
+        told.sent.update(changed)
+        told.dirty = left
+        if deletes:
+            for name in gone:
+                del told.sent[name]
+        else:
+            told.dirty.update(gone)
+        if not (changed or told.owes or (gone and deletes)):
+            return None
+        told.owes = False
+        is_whole = kind in TOLD_WHOLE
+        self._nonce += 1
+        told.outstanding = Response(
+            kind, str(self._nonce), list((told.sent if is_whole else changed).values())
+        )
+        return told.outstanding
+
+    def _is_settled(self, kind: Kind) -> bool:
+        told = self._subscriptions.get(kind)
+        return told is None or told.outstanding is None
