@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from waypost.errors import Rejected
 from waypost.node.bootstrap import NodeConfig, open_node
 from waypost.node.registry import Registry
 from waypost.servers.native.server import NativeServer
@@ -22,6 +23,7 @@ from waypost.transport.port import NativePort
 if TYPE_CHECKING:
     from waypost.servers.http.server import HttpServer
     from waypost.servers.web.mounted import Mounted
+    from waypost.servers.xds.server import XdsServer
 
 _T = TypeVar("_T")
 log = logging.getLogger("waypost")
@@ -42,6 +44,7 @@ class Standalone:
         host: str = "127.0.0.1",
         native_port: int = NATIVE_PORT,
         http_port: int | None = HTTP_PORT,
+        xds_port: int | None = None,
         without: Collection[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         on_fatal: Callable[[BaseException], None] | None = None,
@@ -50,15 +53,19 @@ class Standalone:
         self._host = host
         self._native_port = native_port
         self._http_port = http_port
+        self._xds_port = xds_port
         self._without = without
         self._clock = clock
         self._on_fatal = on_fatal or _log_fatal
         self.native: NativeServer | None = None
         self._http: HttpServer | None = None
+        self._xds: XdsServer | None = None
         self.native_address = ""
         """Where the native door listens, as ``host:port``; known once started."""
         self.http_address = ""
         """Where the HTTP door listens, as ``host:port``; empty without one."""
+        self.xds_address = ""
+        """Where the xDS door listens, as ``host:port``; empty without one."""
 
     async def start(self) -> None:
         """Recover the data, then open the doors.  Raises ``OSError`` for a port that is taken.
@@ -84,6 +91,8 @@ class Standalone:
             self.node.on_move = self.native.move_clients
             if self._http_port is not None:
                 await self.open_http(self._http_port)
+            if self._xds_port is not None:
+                await self._open_xds(self._xds_port)
         except BaseException:
             await self.stop()
             raise
@@ -94,6 +103,16 @@ class Standalone:
 
         self._http = HttpServer(self.registry, self._host, port, self._mounted())
         self.http_address = _shown(await self._http.start())
+
+    async def _open_xds(self, port: int) -> None:
+        try:
+            from waypost.servers.xds.server import XdsServer
+        except ModuleNotFoundError as error:
+            raise Rejected(
+                f"xDS: {error.name} is not installed here: pip install 'waypost[xds]'"
+            ) from None
+        self._xds = XdsServer(self.node, self.registry, self._host, port)
+        self.xds_address = _shown(await self._xds.start())
 
     def _mounted(self) -> "dict[str, Mounted]":
         """The doors that share HTTP's port, by the first segment of their paths."""
@@ -111,6 +130,9 @@ class Standalone:
     async def stop(self) -> None:
         """Let another node lead, close the doors, tell the clients to move, let go of the data."""
         await self.node.hand_over()
+        if self._xds is not None:
+            await self._xds.stop()
+            self._xds = None
         if self._http is not None:
             await self._http.stop()
             self._http = None

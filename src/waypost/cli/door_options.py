@@ -13,6 +13,13 @@ _OPTIONS = (
         metavar="DOOR[,DOOR]",
         help="Leave these doors closed; see docs/doors.",
     ),
+    click.option(
+        "--xds-port",
+        type=click.IntRange(0, 65_535),
+        metavar="PORT",
+        help="Speak xDS to gRPC and Envoy on this port, usually 8502; 0 takes a free port. Closed "
+        "unless given. Needs the extra waypost[xds].",
+    ),
 )
 
 
@@ -20,8 +27,9 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options; the command gets ``doors``: what ``Standalone`` is to be told of them."""
 
     @functools.wraps(command)
-    def with_doors(*, without: str, **others: Any) -> int:
-        return command(doors={"without": _closed(without)}, **others)
+    def with_doors(*, without: str, xds_port: int | None, **others: Any) -> int:
+        doors = {"without": _closed(without), "xds_port": xds_port}
+        return command(doors=doors, **others)
 
     for option in reversed(_OPTIONS):
         with_doors = option(with_doors)

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "demo": "waypost.cli.demo:demo",
     "bench": "waypost.cli.bench:bench",
     "simulate": "waypost.cli.simulate:simulate",
+    "xds-bootstrap": "waypost.cli.xds_bootstrap:xds_bootstrap",
 }
 """In the order in which a newcomer needs them."""
 

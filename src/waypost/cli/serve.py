@@ -239,6 +239,7 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
             "event": "ready",
             "native": standalone.native_address,
             "http": standalone.http_address,
+            **({"xds": standalone.xds_address} if standalone.xds_address else {}),
             "node": status.node,
             "engine": status.engine,
             "durable": status.durable,

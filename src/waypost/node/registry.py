@@ -92,6 +92,7 @@ class Registry:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._dialer = Dialer()
+        self._counting: list[Callable[[], list[Metric]]] = [lambda: metrics_of(node)]
 
     # Writes
 
@@ -358,7 +359,11 @@ class Registry:
 
     def metrics(self) -> list[Metric]:
         """What the node counts."""
-        return metrics_of(self._node)
+        return [metric for count in self._counting for metric in count()]
+
+    def count_also(self, metrics: Callable[[], list[Metric]]) -> None:
+        """Tell what a door counts among the node's metrics."""
+        self._counting.append(metrics)
 
 
 def _lease_of(service: str, instance_id: str) -> str:

@@ -6,7 +6,7 @@ through a socket; so it lives beside uvloop, and holds nobody up longer than one
 
 import asyncio
 import errno
-from typing import Final
+from typing import Final, cast
 
 import grpc
 import grpc.aio
@@ -65,6 +65,7 @@ class XdsServer:
             raise OSError(errno.EADDRINUSE, f"xDS cannot listen on port {self._port}") from error
         await server.start()
         self._server = server
+        self._registry.count_also(self.streams.metrics)
         return self._host, port
 
     async def stop(self) -> None:
@@ -127,7 +128,7 @@ class _Conversation:
 
     async def _read(self) -> None:
         while True:
-            data: object = await self._context.read()
+            data = cast("object", await self._context.read())
             if not isinstance(data, bytes):
                 return  # the client has nothing more to say
             await self._receive(data)
