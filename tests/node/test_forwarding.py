@@ -38,6 +38,12 @@ class World:
             self.sent.append((nid, peer_frames.decode_forward(body)))
         return self.is_up
 
+    def wait(self, until: int, leader: int = 0) -> None:
+        """Time passes, in ticks."""
+        while self.now < until:
+            self.now = min(until, self.now + 50_000_000)
+            self.forwarding.tick(self.now, leader)
+
     def offer(self, ticket: int, seq: int = 0) -> None:
         origin = Origin("c", seq) if seq else None
         self.forwarding.offer(encode_part(PART), PART, self.owner, ticket, origin)
@@ -99,16 +105,41 @@ def test_without_a_leader_a_write_is_held_and_then_certainly_not_made() -> None:
     world = World()
     world.offer(1)
 
-    world.now = HOLD_NS
-    world.forwarding.tick(world.now, 0)
+    world.wait(HOLD_NS)
     assert world.owner.errors == []
-    world.now += 1
-    world.forwarding.tick(world.now, 0)
+    world.wait(HOLD_NS + 1)
 
     ((_, error),) = world.owner.errors
     assert type(error) is Unavailable
     assert "was not made" in error.message
     assert world.sent == []
+
+
+def test_what_was_sent_once_and_finds_no_other_leader_is_in_doubt() -> None:
+    world = World()
+    world.offer(1, seq=8)
+    world.forwarding.flush(5)
+    world.forwarding.leader_lost()
+    world.offer(2, seq=9)
+
+    world.wait(HOLD_NS + 1)
+
+    (unsent, never), (sent, doubt) = sorted(world.owner.errors, reverse=True)
+    assert (unsent, type(never)) == (2, Unavailable)
+    assert (sent, type(doubt)) == (1, TimedOut)
+
+
+def test_the_time_that_this_node_stood_still_counts_against_nobody() -> None:
+    world = World()
+    world.offer(1)
+    world.forwarding.flush(5)
+    world.offer(2)
+    world.forwarding.tick(world.now, 0)
+
+    world.now += 10 * HOLD_NS
+    world.forwarding.tick(world.now, 0)
+
+    assert world.owner.errors == []
 
 
 def test_a_link_that_takes_nothing_is_tried_again() -> None:
@@ -129,7 +160,7 @@ def test_an_answer_that_does_not_come_is_in_doubt() -> None:
     world.offer(1)
     world.forwarding.flush(5)
 
-    world.forwarding.tick(ANSWER_NS + 1, 5)
+    world.wait(ANSWER_NS + 1, 5)
 
     ((_, error),) = world.owner.errors
     assert isinstance(error, TimedOut)

@@ -7,11 +7,12 @@ itself, so that what they ask next is not older than what they wrote.
 
 When the leader is lost, writes that carry an origin are forwarded again, to the next one: a
 repetition changes nothing, so they have their effect once.  Of the others nobody knows what became
-of them, and that is what their owners are told.
+of them, and that is what their owners are told; as are those of the former if no next one comes.
 
 Always true: every offered write gets exactly one ``answered`` or ``failed``, and waits no longer
-than ``HOLD_NS`` for a leader to be there and ``ANSWER_NS`` for its answer; what waits is bounded by
-admission, and what is under way by ``UNDER_WAY_MAX``.
+than ``HOLD_NS`` for a leader to be there and ``ANSWER_NS`` for its answer, of the time in which
+this node could have heard one; what waits is bounded by admission, and what is under way by
+``UNDER_WAY_MAX``.
 """
 
 import heapq
@@ -39,6 +40,8 @@ from waypost.transport.peer_frames import (
 
 HOLD_NS: Final = 3_000_000_000
 ANSWER_NS: Final = 2_000_000_000
+STALL_NS: Final = 500_000_000
+"""A tick that comes so late was kept from coming, and so were answers."""
 UNDER_WAY_MAX: Final = 16
 PARTS_MAX: Final = 2_048
 PART_BYTES_MAX: Final = 1 << 20
@@ -70,7 +73,9 @@ class Forwarding:
         self._since_ns = 0
         self._sent: dict[int, _Sent] = {}
         self._committed: list[tuple[int, int, Proposal, Forwarded]] = []
+        self._in_doubt: set[Origin] = set()  # of what waits: sent before, and not answered
         self._last_token = 0
+        self._ticked_ns = clock()
         self.waiting_commands = 0
         self.waiting_bytes = 0
 
@@ -128,7 +133,7 @@ class Forwarding:
             return
         kind = ERRORS_BY_CODE.get(message.code, Unavailable)
         if kind is TimedOut:
-            self._in_doubt(sent)
+            self._doubt(sent)
         elif kind is Unavailable:
             self._again(sent.proposal, sent.since_ns)
         else:
@@ -148,24 +153,25 @@ class Forwarding:
         for token, sent in list(self._sent.items()):
             if sent.leader != but:
                 del self._sent[token]
-                self._in_doubt(sent)
+                self._doubt(sent)
 
     def tick(self, now_ns: int, leader: int) -> None:
         """Give up what has waited too long, and try again what could not be sent."""
+        stall_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
+        if stall_ns > STALL_NS:
+            self._since_ns += stall_ns
+            for sent in self._sent.values():
+                sent.sent_ns += stall_ns
+                sent.since_ns += stall_ns
         for token, sent in list(self._sent.items()):
             if now_ns - sent.sent_ns > ANSWER_NS:
                 del self._sent[token]
-                self._in_doubt(sent)
+                self._doubt(sent)
         if self._open.parts and now_ns - self._since_ns > HOLD_NS:
-            waiting, self._open = self._open, Proposal()
-            self._fail(
-                waiting,
-                Unavailable(
-                    f"no leader took the change within {HOLD_NS / 1e9:g} s, and it was not made: "
-                    "a majority of the members must reach each other; ask again, or another node"
-                ),
-            )
+            self._give_up()
         self.flush(leader)
+        if not self.waiting_commands:
+            self._in_doubt.clear()
 
     def take_all(self) -> Proposal:
         """This node leads: hand over what waits here."""
@@ -196,13 +202,34 @@ class Forwarding:
         for proposal in waiting:
             self._fail(proposal, error)
 
-    def _in_doubt(self, sent: _Sent) -> None:
+    def _give_up(self) -> None:
+        """No leader came: what was never sent was not made, of the rest nobody knows."""
+        waiting, self._open = self._open, Proposal()
+        doubtful, unmade = Proposal(), Proposal()
+        for item in waiting.items():
+            (doubtful if item[4] in self._in_doubt else unmade).add(item)
+        no_leader = f"no leader took the change within {HOLD_NS / 1e9:g} s"
+        advice = "a majority of the members must reach each other"
+        self._fail(
+            unmade,
+            Unavailable(f"{no_leader}, and it was not made: {advice}; ask again, or another node"),
+        )
+        self._fail(
+            doubtful,
+            TimedOut(
+                f"{no_leader} after the last one was lost, which may have made it: {advice}; ask "
+                "for the state before sending it again"
+            ),
+        )
+
+    def _doubt(self, sent: _Sent) -> None:
         """Repeat what may be repeated, and say of the rest that nobody knows."""
         doubtful, again = Proposal(), Proposal()
         proposal = sent.proposal
         for item in proposal.items():
             (doubtful if item[4] is None else again).add(item)
         if again.parts:
+            self._in_doubt.update(filter(None, again.origins))
             self._again(again, sent.since_ns)
         if doubtful.parts:
             self._fail(
