@@ -14,6 +14,17 @@ from typing import Literal
 
 import msgspec
 
+from waypost.checks import (
+    Check,
+    CheckStatus,
+    NodeEntry,
+    NodeName,
+    check_check,
+    check_check_id,
+    check_node,
+    check_node_name,
+    check_owner,
+)
 from waypost.model import Health, Instance, InstanceId, ServiceName, SessionId
 
 
@@ -179,11 +190,84 @@ class FireEvent(msgspec.Struct, frozen=True, array_like=True, tag=39, gc=False):
 
 KeyCommand = PutKey | DropKey | OpenHolder | CloseHolder | Transact | FireEvent
 """What is done to keys, and to those who hold them; no client sends these with an origin."""
+
+
+class PutCheck(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+    """Give an instance, or a node (then ``service`` is empty), a check, or replace one.  Yields 0.
+
+    Without a status a check that is known keeps its own, and a new one is critical.
+    """
+
+    service: ServiceName
+    id: InstanceId
+    node: NodeName
+    check: Check
+    status: CheckStatus | Literal[""] = ""
+    output: str = ""
+
+
+class DropCheck(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
+    """Take a check away from an instance, or from a node.  Yields 0."""
+
+    service: ServiceName
+    id: InstanceId
+    node: NodeName
+    check_id: str
+
+
+class ReportCheck(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
+    """Say what a check found.  Yields 0; what says nothing new changes nothing."""
+
+    service: ServiceName
+    id: InstanceId
+    node: NodeName
+    check_id: str
+    status: CheckStatus
+    output: str = ""
+
+
+class PutNode(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
+    """Register a node, or replace what is known of it.  Yields 0."""
+
+    entry: NodeEntry
+
+
+class DropNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """Forget a node and its checks; the instances on it stay.  Yields 0."""
+
+    node: NodeName
+
+
+CheckCommand = PutCheck | DropCheck | ReportCheck | PutNode | DropNode
 Command = (
-    Register | Deregister | SetHealth | Attach | Detach | Suspect | Expire | Sweep | KeyCommand
+    Register
+    | Deregister
+    | SetHealth
+    | Attach
+    | Detach
+    | Suspect
+    | Expire
+    | Sweep
+    | CheckCommand
+    | KeyCommand
 )
-ClientCommand = Register | Deregister | SetHealth
+ClientCommand = Register | Deregister | SetHealth | CheckCommand
 """What a client may put into a write; the others are for the node that owns its session."""
+
+
+def check_check_command(command: CheckCommand) -> None:
+    """Raise ``Invalid`` unless all that it says of a check, or of a node, is within limits."""
+    match command:
+        case PutCheck():
+            check_owner(command.service, command.id, command.node)
+            check_check(command.check)
+        case DropCheck() | ReportCheck():
+            check_owner(command.service, command.id, command.node)
+            check_check_id(command.check_id)
+        case PutNode():
+            check_node(command.entry)
+        case DropNode():
+            check_node_name(command.node)
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -5,6 +5,8 @@
     ├── Rejected           the request is valid, and the catalog refuses it; retrying will not help
     │   ├── UnknownService     no instance of that service is registered
     │   ├── UnknownInstance    the service has no instance with that id
+    │   ├── UnknownCheck       the instance, or the node, has no check with that id
+    │   ├── UnknownNode        no node of that name is registered
     │   ├── UnknownSession     the session ended; open a new one and register again
     │   ├── UnknownHolder      the holder of keys ended; open a new one and acquire again
     │   ├── Superseded         a newer incarnation holds this id; the older one must stand down
@@ -63,6 +65,18 @@ class UnknownInstance(Rejected):
     """The service has no instance with that id."""
 
     code = "unknown-instance"
+
+
+class UnknownCheck(Rejected):
+    """The instance, or the node, has no check with that id."""
+
+    code = "unknown-check"
+
+
+class UnknownNode(Rejected):
+    """No node of that name is registered, and none has checks."""
+
+    code = "unknown-node"
 
 
 class UnknownSession(Rejected):
@@ -155,6 +169,8 @@ ERRORS_BY_CODE: dict[str, type[WaypostError]] = {
         Rejected,
         UnknownService,
         UnknownInstance,
+        UnknownCheck,
+        UnknownNode,
         UnknownSession,
         UnknownHolder,
         Superseded,

@@ -78,6 +78,8 @@ class Instance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Further ports by name, such as ``{"metrics": 9100}``."""
     incarnation: int = 0
     """Which life of this id it is.  0 asks the registry for a new one, newer than every other."""
+    node: str = ""
+    """The machine or agent that it runs on, where that matters: its checks count for it too."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -227,6 +229,8 @@ def check_instance(instance: Instance) -> None:
         _check_meta(instance.meta)
     if instance.ports:
         _check_ports(instance.ports)
+    if instance.node not in _passed_texts:
+        _check_text("node", instance.node)
     if instance.incarnation < 0:
         raise Invalid(
             f"incarnation: {instance.incarnation} is negative: leave it out to get a new one",

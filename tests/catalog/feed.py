@@ -1,6 +1,7 @@
 """A catalog with a log in front of it: give it commands, it numbers the entries."""
 
 from waypost.catalog.state import Applied, Catalog
+from waypost.checks import SEVERITIES
 from waypost.commands import (
     Attach,
     Command,
@@ -25,6 +26,7 @@ def instance(
     version: str = "",
     tags: tuple[str, ...] = (),
     meta: dict[str, str] | None = None,
+    node: str = "",
 ) -> Instance:
     return Instance(
         service,
@@ -37,6 +39,7 @@ def instance(
         tags=tags,
         meta=meta or {},
         incarnation=incarnation,
+        node=node,
     )
 
 
@@ -136,5 +139,38 @@ def check_invariants(catalog: Catalog) -> None:
         assert 3 * len(seqs) == len(window)
         assert 0 < len(seqs) <= 16
         assert seqs == sorted(set(seqs))
+    _check_checks(catalog)
     bulk = sum(len(outcomes) + 8 for _, outcomes in catalog._origins.bulk())
     assert catalog._origins._bulk_count == bulk
+
+
+def _check_checks(catalog: Catalog) -> None:
+    checks, nodes = catalog.checks, catalog.nodes
+    on: dict[str, list[tuple[str, str]]] = {}
+    concerned: list[tuple[str, str]] = []
+    for name in catalog.service_names():
+        for instance_id, record in (catalog.service(name) or {}).items():
+            node = record.instance.node
+            if node:
+                on.setdefault(node, []).append((name, instance_id))
+            of_node = checks.of_node(node) if node else ()
+            own = checks.own((name, instance_id))
+            if own or of_node:
+                concerned.append((name, instance_id))
+                declared = checks.instances[name, instance_id].declared
+                every = [declared, *(state.status for state in (*own, *of_node))]
+                assert record.health == max(every, key=SEVERITIES.__getitem__)
+    assert sorted(checks.instances) == sorted(concerned)
+    assert {node: nodes.on(node) for node in nodes._on} == {
+        node: sorted(keys) for node, keys in on.items()
+    }
+    owners = [held.checks for held in checks.instances.values()] + list(checks.nodes.values())
+    assert checks.count == sum(map(len, owners))
+    for states in owners:
+        ids = [state.check.id for state in states]
+        assert ids == sorted(set(ids))
+        assert all(0 < state.revision <= checks.revision for state in states)
+        assert all(state.since_ms <= catalog.now_ms for state in states)
+    assert all(checks.nodes.values())
+    assert set(checks.revisions) <= set(catalog.service_names())
+    assert all(moved <= catalog.revision for moved in checks.revisions.values())

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from zlib import crc32
 
 import msgspec
@@ -13,11 +14,14 @@ from waypost.catalog.keys import Pair
 from waypost.catalog.keyspace import Keyspace
 from waypost.catalog.snapshots import CHUNK_BYTES, digest, dump, load
 from waypost.catalog.state import Catalog
+from waypost.checks import Check, CheckState, NodeEntry
 from waypost.commands import (
     Attach,
     Expire,
     LogBatch,
     Origin,
+    PutCheck,
+    PutNode,
     Refused,
     Register,
     SetHealth,
@@ -51,6 +55,11 @@ def state(catalog: Catalog) -> object:
         list(catalog._origins.windows()),
         list(catalog._origins.bulk()),
         keyspace_state(catalog.keyspace, catalog.now_ms),
+        list(catalog.checks.instances.items()),
+        list(catalog.checks.nodes.items()),
+        list(catalog.checks.revisions.items()),
+        list(catalog.nodes.entries.items()),
+        (catalog.checks.count, catalog.checks.revision, catalog.nodes.revision),
     )
 
 
@@ -97,6 +106,9 @@ def test_the_sample_reaches_what_a_snapshot_must_keep() -> None:
     assert keyspace.holders.delays(catalog.now_ms)
     assert any(each.ttl_ms for each in keyspace.holders.all())
     assert keyspace.events
+    assert len(catalog.checks.instances) > 5
+    assert len(catalog.checks.nodes) > 0
+    assert len(catalog.nodes.entries) > 0
     assert any(each.bucket for each in catalog._services.values())
     assert any(record.suspect and record.session for record in everyone(catalog))
     assert any(not record.session and not record.suspect for record in everyone(catalog))
@@ -334,27 +346,43 @@ def framed(*payloads: object) -> list[bytes]:
 
 
 RECORD = Record(instance(incarnation=1), "passing", 1, "", False, "", 1)
-HEAD = [0, "waypost catalog", 3, 9, 1_000, 9, 1, 1, 0, 0, False]
-KEYED = [*HEAD[:-1], True]
+HEAD = [0, "waypost catalog", 4, 9, 1_000, 9, 1, 1, 0, 0, False, 0, 0, 0]
+KEYED = [*HEAD[:10], True, 0, 0, 0]
+CHECKED = [*HEAD[:11], 1, 9, 0]
+ROW = [5, [["orders", "i-1", "passing", "", []]]]
+LOST = [5, [["orders", "i-2", "passing", "", []]]]
 KEYSPACE = [16, 8, 0, 3, 1, 1, [], [], [], []]
 HOLDER = ["h-1", "mine", "n", 0, "release", 15_000, ["serfHealth"], [], 3]
 EVENT = ["e-1", "deploy", b"now", "", "", "", 1, 2]
 ORPHAN = Record(instance(incarnation=1), "passing", 1, "", True, "", 1)
+STATE = CheckState("orders", "i-1", "", Check("http", kind="manual"), "passing", "", 1, 8)
+NODE_STATE = CheckState("", "", "m-1", Check("disk", kind="manual"), "warning", "95 %", 1, 8)
+SAMPLE_OF_VERSION_2 = Path(__file__).parent / "data" / "snapshot-v2.bin"
 HELD = Record(instance(incarnation=1), "passing", 1, "", False, "s-1", 1)
 
 
 def test_the_format_is_the_one_described() -> None:
-    head = [0, "waypost catalog", 3, 9, 1_000, 9, 1, 1, 1, 1, True]
+    head = [0, "waypost catalog", 4, 9, 1_000, 9, 1, 1, 1, 1, True, 4, 8, 7]
     keyspace = [16, 8, 0, 3, 1, 1, [HOLDER], [["k", 9_000]], [EVENT], [["gone/", 5]]]
     pairs = [17, [["k", b"v", 7, 1, "h-1", 4, 6]]]
     sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
     windows = [3, [["c-1", [7, 4, ["invalid", "port: 0"], 8, 5, None, 9, 6, 4]]]]
     bulk = [4, [["c-0", 3, []], ["c-1", 8, [3, 4]]]]
     records = [2, "orders", 4, [5, 1_000, 900], [], [HELD]]
+    checked = [5, [["orders", "i-1", "passing", "", [STATE]]]]
+    node_checks = [6, [["m-1", [NODE_STATE]]]]
+    nodes = [7, [["m-1", "10.0.0.7", "", {}, {}, 7]]]
+    revisions = [8, [["orders", 8]]]
     written = [head, keyspace, pairs, sessions, windows, bulk, records]
+    written += [checked, node_checks, nodes, revisions]
 
     loaded = load(framed(*written))
 
+    assert loaded.checks.own(("orders", "i-1")) == (STATE,)
+    assert loaded.checks.of_node("m-1") == (NODE_STATE,)
+    assert loaded.nodes.entries == {"m-1": NodeEntry("m-1", "10.0.0.7", revision=7)}
+    assert (loaded.checks.revision, loaded.nodes.revision) == (8, 7)
+    assert loaded.checks.revisions == {"orders": 8}
     assert (loaded.revision, loaded.now_ms, loaded.serial) == (9, 1_000, 9)
     assert loaded.service("orders") == {"i-1": HELD}
     assert loaded._services["orders"].bucket == Bucket(5, 1_000, 900)
@@ -368,6 +396,17 @@ def test_the_format_is_the_one_described() -> None:
     assert again.outcomes == [[4], [3, 4], [Refused("invalid", "port: 0")]]
     loaded = load(framed(*written))
     assert list(dump(loaded)) == [b"".join(framed(*written))]
+
+
+def test_a_snapshot_that_version_2_wrote_still_loads() -> None:
+    """The file was written by the last release before version 3, and is never written again."""
+    loaded = load([SAMPLE_OF_VERSION_2.read_bytes()])
+
+    assert (loaded.revision, loaded.instance_count, loaded.service_count) == (40, 81, 3)
+    assert (len(loaded.sessions), loaded.serial) == (3, 231)
+    assert not loaded.checks.instances
+    check_invariants(loaded)
+    assert digest(load(dump(loaded))) == digest(loaded)
 
 
 @pytest.mark.parametrize("said", [[1, 9, 1_000, 9, 1, 1, 1], [2, 9, 1_000, 9, 1, 1, 1, 0]])
@@ -396,6 +435,9 @@ def test_a_snapshot_of_an_older_version_loads(said: list[object]) -> None:
         ([HEAD, [2, "orders", 1, None, [], [ORPHAN]]], "not listed"),
         ([HEAD, [2, "orders", 1, None, [], [[1, 2]]]], "cannot be read"),
         ([HEAD, [7]], "cannot be read"),
+        ([CHECKED, [2, "orders", 1, None, [], [RECORD]]], "0 rows, and its head says 1"),
+        ([HEAD, [2, "orders", 1, None, [], [RECORD]], ROW], "1 rows, and its head says 0"),
+        ([CHECKED, [2, "orders", 1, None, [], [RECORD]], LOST], "missing"),
         ([HEAD, [3, [["c-1", []]]]], "0 fields"),
         ([HEAD, [3, [["c-1", [1, 1]]]]], "2 fields"),
         ([HEAD, [3, [["c-1", [1, 1, 1]]]]], "its head says"),
@@ -415,7 +457,7 @@ def test_what_cannot_be_is_refused_though_its_checksum_is_right(
         load(framed(*payloads))
 
 
-@pytest.mark.parametrize("head", [[0, "waypost catalog", 4, *HEAD[3:]], [0, "x", 1, *HEAD[3:]]])
+@pytest.mark.parametrize("head", [[0, "waypost catalog", 5, *HEAD[3:]], [0, "x", 1, *HEAD[3:]]])
 def test_a_format_of_another_release_is_refused_by_name(head: list[object]) -> None:
     with pytest.raises(CorruptData, match="use the release that wrote it"):
         load(framed(head))
@@ -439,6 +481,9 @@ def test_an_absurd_length_is_refused_before_it_is_waited_for() -> None:
         lambda feed: feed.one(SetHealth("orders", "i-1", "passing", "x")),
         lambda feed: feed.one(Attach("s-2", "n-1", 1, 1)),
         lambda feed: feed.one(Suspect("s-1", 1)),
+        lambda feed: feed.one(PutCheck("orders", "i-1", "", Check("c", kind="manual"))),
+        lambda feed: feed.one(PutCheck("", "", "m-1", Check("c", kind="manual"))),
+        lambda feed: feed.one(PutNode(NodeEntry("m-1"))),
         lambda feed: feed.apply(),
         lambda feed: feed.catalog.apply(feed.catalog.revision + 1, LogBatch(10**6, [])),
         lambda feed: feed.catalog.apply(

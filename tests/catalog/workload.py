@@ -4,8 +4,11 @@ import random
 from collections.abc import Iterator
 from typing import Literal
 
+from msgspec import structs
+
 from waypost.catalog.holders import session_of
 from waypost.catalog.state import Catalog
+from waypost.checks import Check, CheckStatus, NodeEntry
 from waypost.commands import (
     Attach,
     CheckKey,
@@ -13,21 +16,28 @@ from waypost.commands import (
     Command,
     Deregister,
     Detach,
+    DropCheck,
     DropKey,
+    DropNode,
     Expire,
     FireEvent,
     LogBatch,
     OpenHolder,
     Origin,
+    PutCheck,
     PutKey,
+    PutNode,
     ReadKey,
     Register,
+    ReportCheck,
     SetHealth,
     Suspect,
     Sweep,
     Transact,
 )
 from waypost.model import HEALTHS, Instance
+
+STATUSES: tuple[CheckStatus, ...] = ("passing", "warning", "critical")
 
 
 def batches(seed: int, count: int) -> Iterator[LogBatch]:
@@ -36,6 +46,7 @@ def batches(seed: int, count: int) -> Iterator[LogBatch]:
     What they say depends on what a catalog makes of them: one that differs soon differs in all.
     """
     draw = random.Random(seed)
+    looks = random.Random(f"checks of {seed}")
     known = Catalog()
     writes = _origins(random.Random(seed))
     keyed = random.Random(seed)
@@ -46,6 +57,8 @@ def batches(seed: int, count: int) -> Iterator[LogBatch]:
             [_command(draw, known) for _ in range(draw.randint(1, 12))]
             for _ in range(draw.randint(1, 4))
         ]
+        if looks.random() < 0.5:
+            parts[-1] += [_check_command(looks, known) for _ in range(looks.randint(1, 4))]
         origins = [next(writes) for _ in parts]
         parts.append([_key_command(keyed, known) for _ in range(keyed.randint(1, 4))])
         batch = LogBatch(stamp_ms, parts, [*origins, None])
@@ -86,6 +99,34 @@ def _key_command(draw: random.Random, known: Catalog) -> Command:
             return Transact([PutKey(key, value), ReadKey("a", is_prefix=True), CheckKey("b/x")])
         case _:
             return FireEvent(f"e-{known.revision}", "deploy", value)
+
+
+def _check_command(draw: random.Random, known: Catalog) -> Command:
+    service, instance_id, node = draw.choice(("orders", "carts")), f"i-{draw.randrange(40)}", ""
+    check_id = draw.choice(("http", "tcp", "ttl"))
+    if draw.random() < 0.2:
+        service, instance_id, node = "", "", draw.choice(("m-1", "m-2"))
+    status = draw.choice(STATUSES)
+    match draw.choices(range(6), (30, 5, 30, 3, 1, 15))[0]:
+        case 0:
+            check = Check(check_id, kind="manual", notes=draw.choice(("", "a note")))
+            return PutCheck(service, instance_id, node, check, draw.choice(("", status)))
+        case 1:
+            return DropCheck(service, instance_id, node, check_id)
+        case 2:
+            output = draw.choice(("", "found", "lost"))
+            return ReportCheck(service, instance_id, node, check_id, status, output)
+        case 3:
+            return PutNode(NodeEntry(draw.choice(("m-1", "m-2")), draw.choice(("a", "b"))))
+        case 4:
+            return DropNode(draw.choice(("m-1", "m-2")))
+        case _:
+            on = draw.choice(("", "m-1", "m-2"))
+            records = known.service(service or "orders") or {}
+            record = records.get(instance_id)
+            if record is None:
+                return Register(Instance("orders", instance_id, "10.0.0.1", 1, node=on))
+            return Register(structs.replace(record.instance, incarnation=0, node=on))
 
 
 def _command(draw: random.Random, known: Catalog) -> Command:

@@ -4,21 +4,24 @@ Records are immutable, so the state of a service is a list of references.  The l
 the reader gets there, or just before the service changes, whichever comes first: nobody ever
 waits for more than one service, or one shard of sessions, to be listed.  The windows of clients'
 last writes are listed at once, which is no more than 65,536 references; so are the holders of keys,
-and the pieces in which keys stand.  While there is a capture, windows and pieces are replaced and
-not changed.
+the pieces in which keys stand, checks and nodes.  While there is a capture, windows and pieces are
+replaced and not changed.
 """
 
 from collections.abc import Iterator
 
 import msgspec
 
+from waypost.catalog.checks import Checks, Held, States
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.holders import Holder
 from waypost.catalog.keys import Pair
 from waypost.catalog.keyspace import Event, Keyspace
+from waypost.catalog.nodes import Key, Nodes
 from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import Session
+from waypost.checks import NodeEntry, NodeName
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
 
 
@@ -61,8 +64,12 @@ class Capture:
         "_services",
         "_shards",
         "bulk",
+        "check_revisions",
+        "checked",
         "clients",
         "keyspace",
+        "node_checks",
+        "nodes",
         "windows",
     )
 
@@ -71,9 +78,15 @@ class Capture:
         services: dict[ServiceName, Service],
         shards: list[dict[SessionId, Session]],
         origins: Origins,
+        checks: Checks,
+        nodes: Nodes,
         keyspace: Keyspace,
         now_ms: int,
     ) -> None:
+        self.checked: dict[Key, Held] = checks.instances.copy()
+        self.node_checks: dict[NodeName, States] = checks.nodes.copy()
+        self.check_revisions: dict[ServiceName, Revision] = checks.revisions.copy()
+        self.nodes: dict[NodeName, NodeEntry] = nodes.entries.copy()
         self.keyspace = None if keyspace.is_empty else _keyspace_image(keyspace, now_ms)
         """None if nobody ever used it."""
         self.clients = len(origins)

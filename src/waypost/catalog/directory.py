@@ -9,15 +9,29 @@ from collections.abc import Iterator, Mapping
 from typing import Self
 
 from waypost.catalog.capture import Capture
+from waypost.catalog.checks import Checks
 from waypost.catalog.eviction import draw
 from waypost.catalog.history import History
 from waypost.catalog.holders import session_of
 from waypost.catalog.keyspace import Keyspace
+from waypost.catalog.nodes import Nodes
 from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service, is_orphan
 from waypost.catalog.sessions import Session, Sessions, listed, shard_of
 from waypost.commands import CloseHolder, KeyCommand, OpenHolder, Outcome
-from waypost.model import Change, ChangeKind, InstanceId, Record, Revision, ServiceName, SessionId
+from waypost.model import (
+    Change,
+    ChangeKind,
+    Health,
+    Instance,
+    InstanceId,
+    Record,
+    Revision,
+    ServiceName,
+    SessionId,
+)
+
+WHY_CONNECTION_LOST = "connection lost"
 
 
 class Directory:
@@ -39,10 +53,13 @@ class Directory:
         """How many suspects have no session any more, and wait for a Sweep."""
         self.sessions = Sessions()
         self.keyspace = Keyspace()
+        self.checks = Checks()
+        self.nodes = Nodes()
         self.history = History() if history is None else history
         self._services: dict[ServiceName, Service] = {}
         self._orphaned: dict[ServiceName, Service] = {}
         self._changed: dict[ServiceName, list[Change]] = {}
+        self._rechecked: dict[ServiceName, None] = {}
         self._captures: list[Capture] = []
         self._origins = Origins()
 
@@ -95,7 +112,13 @@ class Directory:
     def capture(self) -> Capture:
         """Hold on to everything as it is now, until ``release``."""
         capture = Capture(
-            self._services, self.sessions.shards, self._origins, self.keyspace, self.now_ms
+            self._services,
+            self.sessions.shards,
+            self._origins,
+            self.checks,
+            self.nodes,
+            self.keyspace,
+            self.now_ms,
         )
         self._captures.append(capture)
         self._origins.is_read = self.keyspace.keys.is_read = True
@@ -117,6 +140,8 @@ class Directory:
         origins: Origins,
         keyspace: Keyspace,
         history: History,
+        checks: Checks,
+        nodes: Nodes,
     ) -> Self:
         """Build one around a state that was read back."""
         found = cls(history)
@@ -126,6 +151,8 @@ class Directory:
         found.sessions = sessions
         found._origins = origins
         found.keyspace = keyspace
+        found.checks = checks
+        found.nodes = nodes
         found._services = services
         found._orphaned = {name: each for name, each in services.items() if each.orphans}
         found.orphans = sum(len(each.orphans) for each in services.values())
@@ -200,10 +227,14 @@ class Directory:
         instance_id = record.instance.id
         if is_orphan(record):
             self._drop_orphan(service, instance_id)
+        if record.instance.node or self.checks.revisions:
+            self._forget(record.instance)
         del service.records[instance_id]
         self.instance_count -= 1
         if not service.records:
             del self._services[service.name]
+            if self.checks.revisions:
+                self.checks.revisions.pop(service.name, None)
         last = Record(
             record.instance,
             record.health,
@@ -214,6 +245,28 @@ class Directory:
             self.revision,
         )
         self._tell("down", service, last)
+
+    def _declare(
+        self, instance: Instance, left: str, health: Health, why: str
+    ) -> tuple[Health, str]:
+        """Tell how an instance is that declares this, and was on the node ``left`` before."""
+        key = instance.service, instance.id
+        if instance.node != left:
+            self.nodes.moved(key, left, instance.node)
+        return self.checks.declare(key, instance.node, health, why)
+
+    def _forget(self, instance: Instance) -> None:
+        """An instance goes, and its checks with it."""
+        key = instance.service, instance.id
+        if instance.node:
+            self.nodes.moved(key, instance.node, "")
+        if self.checks.forget(key):
+            self._touch(instance.service)
+
+    def _touch(self, name: ServiceName) -> None:
+        """A check of one of its instances changed."""
+        self.checks.revision = self.checks.revisions[name] = self.revision
+        self._rechecked[name] = None
 
     def _add_orphan(self, service: Service, instance_id: InstanceId) -> None:
         service.orphans[instance_id] = None

@@ -57,6 +57,7 @@ class Pool:
             self._metas.setdefault(tuple(meta.items()), meta),
             given.ports or _NOTHING,
             incarnation,
+            texts.setdefault(given.node, given.node),
         )
 
     def share_again(self, given: Instance, held: Instance, incarnation: int) -> Instance:
@@ -75,6 +76,7 @@ class Pool:
             held.meta if meta == held.meta else self._metas.setdefault(tuple(meta.items()), meta),
             given.ports or _NOTHING,
             incarnation,
+            held.node if given.node == held.node else texts.setdefault(given.node, given.node),
         )
 
     def share_record(self, given: Record, service: ServiceName, session_id: SessionId) -> Record:

@@ -5,23 +5,24 @@ payload``.  The checksum is the CRC-32 of the payload continued from that of the
 that a frame that is missing, repeated or moved is noticed as surely as one that is damaged.  A
 payload is a positional MessagePack array that begins with its kind:
 
-    0 Head      [0, "waypost catalog", 2, revision, now_ms, serial, services, instances, sessions,
-                 clients, has keyspace]
+    0 Head      [0, "waypost catalog", 4, revision, now_ms, serial, services, instances, sessions,
+                 clients, has keyspace, check rows, checks revision, nodes revision]
     1 Sessions  [1, [[id, node, attachment, ttl_ms, grace_ms], ...]]
     2 Records   [2, service, revision, bucket or nil, [orphan id, ...], [record, ...]]
     3 Windows   [3, [[client, [seq, index, outcome or nil, ...]], ...]]
     4 Bulk      [4, [[client, seq, [outcome, ...]], ...]]
+    5 to 8      checks and nodes: see check_frames
     16, 17      the keyspace, in two kinds of frames of its own: see keyspace_frames
 
-Version 2 had no keyspace, which is there only if anybody ever used it; version 1 had neither
-Windows nor Bulk, and no clients in its Head.
+Version 3 had no checks and nodes; version 2 had no keyspace, which is there only if anybody ever
+used it; version 1 had neither Windows nor Bulk, and no clients in its Head.
 
 One Head, then the keyspace and its pairs by key, then the sessions, then the last writes of
-clients, then the services; a service with
-many instances takes several frames in a row, the first of which lists its orphans.  The stream
-ends when the counts of the Head are reached.  Sessions, clients, services, instances and orphans
-come in the order in which the catalog has them: that order is part of the state, and a catalog
-that was read back goes on to give the same bytes as one that was never written.
+clients, then the services, then checks and nodes; a service with many instances takes several
+frames in a row, the first of which lists its orphans.  The stream ends when the counts of the Head
+are reached.  Sessions, clients, services, instances, orphans and checks come in the order in which
+the catalog has them: that order is part of the state, and a catalog that was read back goes on to
+give the same bytes as one that was never written.
 
 Not in it: the history of changes (a catalog that is read back starts its own at its revision) and
 what a session holds (each record names its session).
@@ -30,12 +31,13 @@ what a session holds (each record names its session).
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import assert_never
 from zlib import crc32
 
 import msgspec
 
 from waypost.catalog.capture import Capture
+from waypost.catalog.check_frames import CheckFrame, captured_checks, restore, rows_of
+from waypost.catalog.checks import Checks
 from waypost.catalog.eviction import Bucket
 from waypost.catalog.history import AGE_MS_MAX, CHANGES_MAX, History
 from waypost.catalog.keyspace_frames import (
@@ -45,6 +47,7 @@ from waypost.catalog.keyspace_frames import (
     damaged,
     frames_of,
 )
+from waypost.catalog.nodes import Nodes
 from waypost.catalog.origins import FIELDS, WRITES_PER_CLIENT, Origins
 from waypost.catalog.services import Service
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, Sessions
@@ -55,8 +58,8 @@ from waypost.errors import CorruptData
 from waypost.model import InstanceId, Record, Revision, ServiceName, SessionId
 
 MAGIC = "waypost catalog"
-VERSION = 3
-_VERSIONS_READ = (1, 2, 3)
+VERSION = 4
+_VERSIONS_READ = (1, 2, 3, 4)
 CHUNK_BYTES = 128 * 1024
 """A chunk is handed out as soon as it has this many: two milliseconds of work at most."""
 ROWS_PER_FRAME = 256
@@ -77,6 +80,9 @@ class _Head(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     sessions: int
     clients: int = 0
     has_keyspace: bool = False
+    check_rows: int = 0
+    checks_revision: Revision = 0
+    nodes_revision: Revision = 0
 
 
 class _SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -107,7 +113,7 @@ class _Bulk(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     writes: list[tuple[str, int, list[Outcome]]]
 
 
-_Payload = _Head | _Sessions | _Records | _Windows | _Bulk | KeyspaceFrame | PairsFrame
+_Payload = _Head | _Sessions | _Records | _Windows | _Bulk | KeyspaceFrame | PairsFrame | CheckFrame
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Payload)
 
@@ -157,6 +163,9 @@ def _dump(catalog: Catalog, chunk_bytes: int) -> Iterator[bytes]:
         len(catalog.sessions),
         capture.clients,
         capture.keyspace is not None,
+        rows_of(capture),
+        catalog.checks.revision,
+        catalog.nodes.revision,
     )
     try:
         yield b""
@@ -197,6 +206,7 @@ def _captured(head: _Head, capture: Capture) -> Iterator[_Payload]:
             rows = image.records[start : start + ROWS_PER_FRAME]
             yield _Records(image.name, image.revision, image.bucket, orphans, rows)
             orphans = []
+    yield from captured_checks(capture)
 
 
 def _captured_origins(capture: Capture) -> Iterator[_Payload]:
@@ -252,6 +262,9 @@ class _Loader:
         self._sessions = Sessions()
         self._origins = Origins()
         self._keyspace = KeyspaceLoader()
+        self._checks = Checks()
+        self._nodes = Nodes()
+        self._check_rows = 0
         self._orphans = 0
         self._pool = Pool()
 
@@ -277,7 +290,7 @@ class _Loader:
             case PairsFrame():
                 self._keyspace.take_pairs(payload)
             case _:
-                assert_never(payload)
+                self._check_rows += restore(self._checks, self._nodes, payload)
 
     def finish(self, changes_max: int, age_ms_max: int) -> Catalog:
         """Check that all is there, and hand it over."""
@@ -293,6 +306,15 @@ class _Loader:
                 f"services, instances, sessions and clients are {found}, and its head says "
                 f"{claimed}"
             )
+        self._checks.revision, self._nodes.revision = head.checks_revision, head.nodes_revision
+        if self._check_rows != head.check_rows or not all(
+            name in services and instance_id in services[name].records
+            for name, instance_id in self._checks.instances
+        ):
+            raise damaged(
+                f"checks and nodes have {self._check_rows} rows, and its head says "
+                f"{head.check_rows}, or they belong to instances that are missing"
+            )
         if self._orphans != sum(len(service.orphans) for service in services.values()):
             raise damaged("the orphans are not those of its records")
         return Catalog.restored(
@@ -304,6 +326,8 @@ class _Loader:
             self._origins,
             self._keyspace.finish(claimed=head.has_keyspace),
             History(head.revision, changes_max=changes_max, age_ms_max=age_ms_max),
+            self._checks,
+            self._nodes,
         )
 
     def _take_head(self, head: _Head) -> None:
@@ -353,3 +377,5 @@ class _Loader:
                     raise damaged(f"{instance_id!r} of {name!r} is an orphan, and not listed")
                 self._orphans += 1
             records[instance_id] = share(row, name, session_id)
+            if row.instance.node:
+                self._nodes.moved((name, instance_id), "", row.instance.node)

@@ -19,7 +19,8 @@ from itertools import islice
 
 import msgspec
 
-from waypost.catalog.directory import Directory, identity
+from waypost.catalog.checking import Checking
+from waypost.catalog.directory import WHY_CONNECTION_LOST, identity
 from waypost.catalog.history import History
 from waypost.catalog.keyspace import Touched
 from waypost.catalog.services import Service, is_orphan
@@ -31,6 +32,7 @@ from waypost.commands import (
     Deregister,
     Detach,
     Expire,
+    KeyCommand,
     LogBatch,
     Outcome,
     Refused,
@@ -55,7 +57,6 @@ INCARNATION_MAX = 2**53 - 1
 
 WHY_DEREGISTERED = "deregistered"
 WHY_SESSION_ENDED = "session ended"
-WHY_CONNECTION_LOST = "connection lost"
 WHY_LEASE_EXPIRED = "lease expired"
 WHY_SWEPT = "lease expired; eviction was rate-limited"
 
@@ -71,9 +72,11 @@ class Applied(msgspec.Struct, frozen=True):
     """Of the parts that an earlier entry had too, by their number: its revision."""
     touched: Touched | None = None
     """Which keys, if any."""
+    rechecked: list[ServiceName] = []
+    """Of which services a check changed, or a node; the empty name stands for a node itself."""
 
 
-class Catalog(Directory):
+class Catalog(Checking):
     """The directory, and what commands do to it."""
 
     def __init__(self, history: History | None = None) -> None:
@@ -95,10 +98,9 @@ class Catalog(Directory):
             outcomes = [self._run(part) for part in batch.parts]
         for name, changes in changed.items():
             self.history.extend(name, changes)
-        touched = self.keyspace.touched
-        if touched is not None:
-            self.keyspace.touched = None
-        return Applied(outcomes, changed, repeated, touched)
+        touched, self.keyspace.touched = self.keyspace.touched, None
+        rechecked, self._rechecked = list(self._rechecked), {}
+        return Applied(outcomes, changed, repeated, touched, rechecked)
 
     def _run(self, part: list[Command]) -> list[Outcome]:
         register, other = self._register, self._other
@@ -126,7 +128,9 @@ class Catalog(Directory):
             case Register():
                 return self._register(command)
             case _:
-                return self._keyed(command)
+                if isinstance(command, KeyCommand):
+                    return self._keyed(command)
+                return self._check(command)
 
     def _register(self, command: Register) -> Outcome:
         given = command.instance
@@ -154,14 +158,18 @@ class Catalog(Directory):
             if not 0 < life <= INCARNATION_MAX:
                 return _impossible(life)
             self.serial = life
+        given = self._pool.share(given, service.name, given.id, life)
+        health, why = command.health, command.why
+        if given.node:
+            health, why = self._declare(given, "", health, why)
         self._put(
             service,
             None,
             Record(
-                self._pool.share(given, service.name, given.id, life),
-                command.health,
+                given,
+                health,
                 self.now_ms,
-                command.why,
+                why,
                 False,
                 "" if session is None else session.id,
                 self.revision,
@@ -199,6 +207,8 @@ class Catalog(Directory):
         if before.health == "draining" and life == held.incarnation:
             # A provider that comes back does not undo the drain that an operator asked for.
             health, why = "draining", before.why
+        if given.node or held.node or self.checks.instances:
+            health, why = self._declare(given, held.node, health, why)
         if health == before.health:
             since_ms = before.since_ms
             if (
@@ -222,16 +232,18 @@ class Catalog(Directory):
         if isinstance(found, Refused):
             return found
         service, before = found
-        since_ms = self.now_ms
-        if command.health == before.health:
-            if command.why == before.why:
+        health, why, since_ms = command.health, command.why, self.now_ms
+        if self.checks.instances:
+            health, why = self._declare(before.instance, before.instance.node, health, why)
+        if health == before.health:
+            if why == before.why:
                 return 0
             since_ms = before.since_ms
         record = Record(
             before.instance,
-            command.health,
+            health,
             since_ms,
-            command.why,
+            why,
             before.suspect,
             before.session,
             self.revision,

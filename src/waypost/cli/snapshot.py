@@ -264,9 +264,12 @@ def _contents_rows(title: str, contents: "Contents") -> list[tuple[str, str]]:
 
 
 def _contents_text(contents: "Contents") -> str:
+    more = f", {contents.checks} checks" if contents.checks else ""
+    if contents.nodes:
+        more += f", {contents.nodes} nodes"
     return (
         f"{contents.services} services, {contents.instances} instances, {contents.sessions} "
-        f"sessions as of revision {contents.revision}"
+        f"sessions{more} as of revision {contents.revision}"
     )
 
 

@@ -30,6 +30,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     services: int
     instances: int
     sessions: int
+    checks: int
+    nodes: int
     digest: str
     """Equal if, and only if, the state is the same; of two nodes as of one revision it must be."""
 
@@ -260,6 +262,8 @@ def contents_of(catalog: Catalog) -> Contents:
         services=catalog.service_count,
         instances=catalog.instance_count,
         sessions=len(catalog.sessions),
+        checks=catalog.checks.count,
+        nodes=len(catalog.nodes.entries),
         digest=digest(catalog).hex(),
     )
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from waypost import __version__
@@ -28,7 +28,7 @@ from waypost.commands import (
 )
 from waypost.consensus.core import FOREVER
 from waypost.errors import ReadOnly, TooStale, Unavailable, WaypostError
-from waypost.model import Revision, Source
+from waypost.model import Revision, ServiceName, Source
 from waypost.node.admission import Admission, Kind
 from waypost.node.answers import Answers
 from waypost.node.engine import Engine
@@ -42,6 +42,8 @@ from waypost.replica.replica import Owner, Replica
 from waypost.wire import NodeStatus, encode
 
 log = logging.getLogger("waypost.node")
+
+CheckListener = Callable[[Revision, Sequence[ServiceName]], None]
 
 TICK_S: Final = 0.05
 STALL_S: Final = 0.5
@@ -78,6 +80,8 @@ class Node:
         """Wait until everything committed before the call has been applied here."""
         self.on_move: Callable[[], None] = lambda: None
         """Tells the clients of this node to move to another one."""
+        self.check_listeners: list[CheckListener] = []
+        """Hear of each entry that changed a check or a node: see ``CheckVerbs.on_checks``."""
         self.others: OtherNodes | None = None
         """The other nodes; None for one that nobody can join."""
         self._liveness = Liveness(self)
@@ -159,6 +163,9 @@ class Node:
         if applied.changed:
             self.answers.forget(applied.changed)
             self.watches.publish(index, applied.changed)
+        if applied.rechecked:
+            for listener in list(self.check_listeners):
+                listener(index, applied.rechecked)
 
     def refused(self, token: int, error: WaypostError, *, is_certain: bool = False) -> None:
         """What was appended or asked for under ``token`` did not happen, or may have."""
@@ -198,6 +205,8 @@ class Node:
         self.replica.catalog = catalog
         self.answers.replace(catalog)
         self.watches.replace(catalog)
+        for listener in list(self.check_listeners):
+            listener(catalog.revision, [*catalog.service_names(), ""])
         self._liveness.settle(self.clock())
         self.settled()
 

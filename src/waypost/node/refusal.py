@@ -1,6 +1,14 @@
-"""Why the log did not take something, in words for whoever asked."""
+"""Why the log, or the catalog, did not take something, in words for whoever asked."""
 
-from waypost.errors import ReadOnly, TimedOut, Unavailable, WaypostError
+from waypost.commands import Outcome, Refused
+from waypost.errors import (
+    ERRORS_BY_CODE,
+    ReadOnly,
+    Rejected,
+    TimedOut,
+    Unavailable,
+    WaypostError,
+)
 
 
 def refusal(failure: BaseException | None, *, is_writable: bool, is_in_doubt: bool) -> WaypostError:
@@ -18,3 +26,11 @@ def refusal(failure: BaseException | None, *, is_writable: bool, is_in_doubt: bo
             "file system of its data directory"
         )
     return Unavailable("the log takes no more right now: retry in a moment")
+
+
+def raised(outcome: Outcome) -> int:
+    """What a command yields; a refusal is raised as the error that it stands for."""
+    if isinstance(outcome, Refused):
+        raise ERRORS_BY_CODE.get(outcome.code, Rejected)(outcome.message)
+    assert isinstance(outcome, int), "only a transaction yields bytes"
+    return outcome

@@ -20,14 +20,12 @@ from waypost.commands import (
     Deregister,
     Detach,
     Outcome,
-    Refused,
     Register,
     SetHealth,
     encode_part,
 )
 from waypost.consensus.core import KIND_BATCH, NO_BALLOT, Snap
 from waypost.errors import (
-    ERRORS_BY_CODE,
     Rejected,
     TimedOut,
     Unavailable,
@@ -37,9 +35,11 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.model import Health, Instance, Record, Revision, Source
+from waypost.node.check_verbs import CheckVerbs
 from waypost.node.feed import Feed, FeedItem
 from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
+from waypost.node.refusal import raised
 from waypost.node.verify import Dialer
 from waypost.node.watches import Reader
 from waypost.storage.snapshots import as_file
@@ -93,6 +93,20 @@ class Registry:
         self._node = node
         self._dialer = Dialer()
         self._counting: list[Callable[[], list[Metric]]] = [lambda: metrics_of(node)]
+        checks = CheckVerbs(node, self.write)
+        self.put_check = checks.put_check
+        self.drop_check = checks.drop_check
+        self.report_check = checks.report_check
+        self.put_node = checks.put_node
+        self.drop_node = checks.drop_node
+        self.checks = checks.checks
+        self.node_checks = checks.node_checks
+        self.nodes = checks.nodes
+        self.node = checks.node
+        self.on_node = checks.on_node
+        self.checks_revision = checks.checks_revision
+        self.nodes_revision = checks.nodes_revision
+        self.on_checks = checks.on_checks
 
     # Writes
 
@@ -114,8 +128,8 @@ class Registry:
         commands.append(Register(instance, session, health, why))
         done = await self.write(commands)
         if len(commands) == 2:  # the lease is there even if the registration was refused
-            self._node.own_session(session, _raised(done.outcomes[0]), ttl_ms, ttl_ms, None)
-        return Registered(done.revision, _raised(done.outcomes[-1]))
+            self._node.own_session(session, raised(done.outcomes[0]), ttl_ms, ttl_ms, None)
+        return Registered(done.revision, raised(done.outcomes[-1]))
 
     async def renew(self, service: str, instance_id: str) -> Revision:
         """Keep alive what ``register`` registered with a lease."""
@@ -145,7 +159,7 @@ class Registry:
                 await node.others.call_owner(session.node, lease)
                 return
         done = await self.write([Attach(lease, node.name, session.ttl_ms, session.grace_ms)])
-        attachment = _raised(done.outcomes[0])
+        attachment = raised(done.outcomes[0])
         node.own_session(lease, attachment, session.ttl_ms, session.grace_ms, None)
 
     async def deregister(self, service: str, instance_id: str, incarnation: int = 0) -> Revision:
@@ -155,7 +169,7 @@ class Registry:
         if self._node.sessions.find(lease) is not None:
             commands.append(Detach(lease))
         done = await self.write(commands)
-        _raised(done.outcomes[0])
+        raised(done.outcomes[0])
         self._node.sessions.ended(lease)
         return done.revision
 
@@ -164,7 +178,7 @@ class Registry:
     ) -> Revision:
         """Say how an instance is."""
         done = await self.write([SetHealth(service, instance_id, health, why, incarnation)])
-        _raised(done.outcomes[0])
+        raised(done.outcomes[0])
         return done.revision
 
     async def drain(self, service: str, instance_id: str, deadline_ms: int) -> Drained:
@@ -368,10 +382,3 @@ class Registry:
 
 def _lease_of(service: str, instance_id: str) -> str:
     return f"lease:{service}/{instance_id}"
-
-
-def _raised(outcome: Outcome) -> int:
-    if isinstance(outcome, Refused):
-        raise ERRORS_BY_CODE.get(outcome.code, Rejected)(outcome.message)
-    assert isinstance(outcome, int), "only a transaction yields bytes"
-    return outcome

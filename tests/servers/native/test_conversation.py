@@ -9,7 +9,8 @@ from tests.servers.native.peer import Peer, number, refusal
 from tests.servers.native.world import CLUSTER, World, native, opened, until
 
 from waypost import wire
-from waypost.commands import Deregister, SetHealth
+from waypost.checks import Check
+from waypost.commands import Deregister, PutCheck, Refused, ReportCheck, SetHealth
 from waypost.commands import Register as Reg
 from waypost.model import ID_CHARS_MAX, Instance, Query
 from waypost.transport.frames import encode_frame
@@ -174,7 +175,8 @@ def test_a_body_nested_deeper_than_any_stack_is_refused(kind: int, body: object)
 async def test_fields_that_a_newer_client_adds_do_not_reach_the_log(world: World) -> None:
     peer = await world.connect()
     deep = b"\x91" * 500 + b"\xc0"
-    instance = b"\x9c\xa6orders\xa3o-1\xa810.0.0.1\xcd\x1f\x90\xc0\xa0\xa0\x90\x80\x80\x00" + deep
+    fields = b"\xa6orders\xa3o-1\xa810.0.0.1\xcd\x1f\x90\xc0\xa0\xa0\x90\x80\x80\x00\xa0"
+    instance = b"\x9d" + fields + deep
     peer.raw(encode_frame(wire.WRITE, 7, b"\x91\x95\x01" + instance + b"\xa0\xa7passing\xa0"))
 
     outcomes = wire.decode_outcomes(await peer.hear(wire.OUTCOMES, 7))
@@ -199,6 +201,32 @@ async def test_fields_with_a_default_may_be_left_out_and_an_integer_be_a_float(
 
 
 # Writes
+
+
+@native
+async def test_a_check_is_put_and_reported_like_any_other_write(world: World) -> None:
+    peer = await world.connect()
+    check = Check("http", kind="http", target="http://10.0.0.1:8080/health")
+
+    asked = peer.ask(
+        wire.WRITE,
+        [
+            Reg(ORDERS),
+            PutCheck("orders", "o-1", "", check),
+            ReportCheck("orders", "o-1", "", "http", "warning", "slow"),
+            ReportCheck("orders", "o-1", "", "tcp", "warning"),
+        ],
+    )
+
+    outcomes = wire.decode_outcomes(await peer.hear(wire.OUTCOMES, asked)).outcomes
+    assert outcomes[1:3] == [0, 0]
+    assert isinstance(outcomes[3], Refused)
+    assert world.record("orders", "o-1").health == "warning"
+
+    wrong = PutCheck("orders", "o-1", "", msgspec.structs.replace(check, target="file:///etc"))
+    asked = peer.ask(wire.WRITE, [wrong])
+    fault = wire.decode_fault(await peer.hear(wire.FAULT, asked))
+    assert (fault.code, fault.field) == ("invalid", "check.target")
 
 
 @native

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from waypost import wire
-from waypost.commands import ClientCommand, Command, Origin, Outcome, Register, SetHealth
+from waypost.commands import (
+    CheckCommand,
+    ClientCommand,
+    Command,
+    Origin,
+    Outcome,
+    Register,
+    SetHealth,
+    check_check_command,
+)
 from waypost.errors import (
     Invalid,
     Overloaded,
@@ -144,6 +153,9 @@ class Conversation:
                         "session: it is not attached to this connection: attach it first",
                         field="session",
                     )
+            elif isinstance(command, CheckCommand):
+                is_registering = True
+                check_check_command(command)
             else:
                 check_service(command.service)
                 check_id(command.id)
