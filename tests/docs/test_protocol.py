@@ -17,7 +17,7 @@ from tests.docs.runner import blocks_of
 from tests.servers.native.test_fuzz import ANSWERS, UNANSWERED
 from tests.servers.native.world import opened
 
-from waypost import commands, errors, model, wire
+from waypost import checks, commands, errors, model, wire
 from waypost.catalog import origins
 from waypost.servers.native import connection, conversation
 from waypost.testing.temporary import TemporaryRegistry
@@ -141,13 +141,13 @@ def test_every_error_that_travels_is_told_and_whether_to_ask_again() -> None:
 def test_every_limit_is_what_the_code_has() -> None:
     told = {cells[0]: int(cells[1]) for cells in rows(section("Limits"))}
     known: dict[str, Any] = {}
-    for module in (connection, conversation, model, origins, wire):
+    for module in (checks, connection, conversation, model, origins, wire):
         known |= vars(module)
 
     assert told == {name: known[name] for name in told}
     named = set(re.findall(r"`([A-Z_]{4,})`", PAGE))
     assert named <= set(told), "every limit that the page names is in its table"
-    ours = {name for name in {*vars(wire), *vars(model)} if name.endswith(("_MAX", "_MIN"))}
+    ours = {name for name in {*vars(wire), *vars(model), *vars(checks)} if name.endswith(("_MAX", "_MIN"))}
     assert ours <= set(told), "every limit of the code is in the table"
 
 
