@@ -147,7 +147,11 @@ def test_every_limit_is_what_the_code_has() -> None:
     assert told == {name: known[name] for name in told}
     named = set(re.findall(r"`([A-Z_]{4,})`", PAGE))
     assert named <= set(told), "every limit that the page names is in its table"
-    ours = {name for name in {*vars(wire), *vars(model), *vars(checks)} if name.endswith(("_MAX", "_MIN"))}
+    ours = {
+        name
+        for name in {*vars(wire), *vars(model), *vars(checks)}
+        if name.endswith(("_MAX", "_MIN"))
+    }
     assert ours <= set(told), "every limit of the code is in the table"
 
 
