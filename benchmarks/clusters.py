@@ -58,7 +58,16 @@ class OurCluster:
             [
                 *(PYTHON, "-m", "waypost", "serve", "--name", name),
                 *("--data-dir", str(self._directory / name)),
-                *("--port", str(port), "--http-port", str(http), "--engine", self.engine),
+                *(
+                    "--port",
+                    str(port),
+                    "--http-port",
+                    str(http),
+                    "--dns-port",
+                    "0",
+                    "--engine",
+                    self.engine,
+                ),
                 *("--cluster", ",".join(f"{each}={self.native(each)}" for each in NAMES)),
             ],
             stdout=log,

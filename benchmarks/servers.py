@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 
 PYTHON = sys.executable
-ANY_PORTS = ("--port", "0", "--http-port", "0")
+ANY_PORTS = ("--port", "0", "--http-port", "0", "--dns-port", "0")
 
 
 class Ours:

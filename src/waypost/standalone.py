@@ -21,6 +21,8 @@ from waypost.servers.native.server import NativeServer
 from waypost.transport.port import NativePort
 
 if TYPE_CHECKING:
+    from waypost.servers.dns.server import DnsServer
+    from waypost.servers.dns.settings import DnsSettings
     from waypost.servers.http.server import HttpServer
     from waypost.servers.web.mounted import Mounted
     from waypost.servers.xds.server import XdsServer
@@ -30,7 +32,8 @@ log = logging.getLogger("waypost")
 
 NATIVE_PORT: Final = 8300
 HTTP_PORT: Final = 8500
-DOORS: Final[tuple[str, ...]] = ("consul", "prometheus")
+DNS_PORT: Final = 8600
+DOORS: Final[tuple[str, ...]] = ("consul", "dns", "prometheus")
 """What may be left out: every door but the native one and HTTP."""
 
 
@@ -44,6 +47,8 @@ class Standalone:
         host: str = "127.0.0.1",
         native_port: int = NATIVE_PORT,
         http_port: int | None = HTTP_PORT,
+        dns_port: int | None = None,
+        dns: "DnsSettings | None" = None,
         xds_port: int | None = None,
         without: Collection[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
@@ -53,17 +58,22 @@ class Standalone:
         self._host = host
         self._native_port = native_port
         self._http_port = http_port
+        self._dns_port = dns_port
+        self._dns_settings = dns
         self._xds_port = xds_port
         self._without = without
         self._clock = clock
         self._on_fatal = on_fatal or _log_fatal
         self.native: NativeServer | None = None
         self._http: HttpServer | None = None
+        self._dns: DnsServer | None = None
         self._xds: XdsServer | None = None
         self.native_address = ""
         """Where the native door listens, as ``host:port``; known once started."""
         self.http_address = ""
         """Where the HTTP door listens, as ``host:port``; empty without one."""
+        self.dns_address = ""
+        """Where the DNS door listens, as ``host:port``; empty without one."""
         self.xds_address = ""
         """Where the xDS door listens, as ``host:port``; empty without one."""
 
@@ -91,6 +101,8 @@ class Standalone:
             self.node.on_move = self.native.move_clients
             if self._http_port is not None:
                 await self.open_http(self._http_port)
+            if self._dns_port is not None and "dns" not in self._without:
+                await self._open_dns(self._dns_port)
             if self._xds_port is not None:
                 await self._open_xds(self._xds_port)
         except BaseException:
@@ -103,6 +115,12 @@ class Standalone:
 
         self._http = HttpServer(self.registry, self._host, port, self._mounted())
         self.http_address = _shown(await self._http.start())
+
+    async def _open_dns(self, port: int) -> None:
+        from waypost.servers.dns.server import DnsServer
+
+        self._dns = DnsServer(self.registry, self._host, port, self._dns_settings)
+        self.dns_address = _shown(await self._dns.start())
 
     async def _open_xds(self, port: int) -> None:
         try:
@@ -130,6 +148,9 @@ class Standalone:
     async def stop(self) -> None:
         """Let another node lead, close the doors, tell the clients to move, let go of the data."""
         await self.node.hand_over()
+        if self._dns is not None:
+            await self._dns.stop()
+            self._dns = None
         if self._xds is not None:
             await self._xds.stop()
             self._xds = None

@@ -95,6 +95,7 @@ class World:
     def serving(self, *arguments: str) -> Iterator["Running"]:
         """Run a registry on free ports; it is ready when the block begins."""
         ports = [] if "--port" in arguments else ["--port", "0", "--http-port", "0"]
+        ports += ["--dns-port", "0"]
         with self.running("serve", *ports, *arguments) as running:
             running.ready = running.line()
             yield running

@@ -151,7 +151,7 @@ def test_a_whole_registry_is_well_and_its_exit_code_says_so(world: World, tmp_pa
     with world.serving("--data-dir", str(tmp_path / "data")) as registry:
         done = world.run(
             *("doctor", "--data-dir", str(tmp_path / "data"), "--cluster", registry.native),
-            *("--port", "0", "--http-port", "0"),
+            *("--port", "0", "--http-port", "0", "--dns-port", "0"),
         )
 
     found = {each["check"]: each for each in done.json["findings"]}
@@ -164,7 +164,9 @@ def test_a_whole_registry_is_well_and_its_exit_code_says_so(world: World, tmp_pa
 
 
 def test_a_member_that_does_not_answer_must_be_mended(world: World) -> None:
-    done = world.run("doctor", "--cluster", "a=127.0.0.1:1", "--port", "0", "--http-port", "0")
+    done = world.run(
+        "doctor", "--cluster", "a=127.0.0.1:1", "--port", "0", "--http-port", "0", "--dns-port", "0"
+    )
 
     assert done.code == 5
     (finding,) = [each for each in done.json["findings"] if each["check"] == "member a"]
@@ -185,7 +187,7 @@ def test_something_else_on_the_port_is_not_taken_for_a_member() -> None:
 
 def test_people_see_a_table_and_below_it_what_to_do(world: World) -> None:
     shown = world.on_a_terminal(
-        "doctor", "--cluster", "a=127.0.0.1:1", "--port", "0", "--http-port", "0"
+        "doctor", "--cluster", "a=127.0.0.1:1", "--port", "0", "--http-port", "0", "--dns-port", "0"
     )
 
     assert shown.code == 5

@@ -47,7 +47,16 @@ class Trio:
             for name in names:
                 port = self.addresses[name].rpartition(":")[2]
                 arguments = ["serve", "--name", name, "--data-dir", self.data(name)]
-                arguments += ["--port", port, "--http-port", "0", "--cluster", line]
+                arguments += [
+                    "--port",
+                    port,
+                    "--http-port",
+                    "0",
+                    "--dns-port",
+                    "0",
+                    "--cluster",
+                    line,
+                ]
                 running[name] = stack.enter_context(self.world.running(*arguments))
             for each in running.values():
                 each.ready = each.line()

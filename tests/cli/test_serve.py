@@ -12,6 +12,8 @@ from tests.cli.programs import Running, Terminal, World
 
 import waypost
 
+FREE_PORTS = ("--port", "0", "--http-port", "0", "--dns-port", "0")
+
 
 def register(server: str, name: str, instance_id: str = "i1") -> None:
     with waypost.connect(server, cache_dir=None) as registry:
@@ -87,7 +89,7 @@ def test_on_a_terminal_it_says_what_it_keeps_and_what_to_paste(world: World) -> 
         terminal.wait_for("Ctrl-C stops it.")
         terminal.process.send_signal(signal.SIGINT)
 
-    shown = world.on_a_terminal("serve", "--port", "0", "--http-port", "0", then=stop)
+    shown = world.on_a_terminal("serve", *FREE_PORTS, then=stop)
 
     assert shown.code == 0
     assert "in memory: nothing survives a restart; --data-dir keeps it" in shown.out
@@ -102,7 +104,7 @@ def test_on_a_terminal_it_says_where_it_keeps_its_data(world: World, tmp_path: P
         terminal.process.send_signal(signal.SIGINT)
 
     data = str(tmp_path / "data")
-    arguments = ("serve", "--port", "0", "--http-port", "0", "--data-dir", data)
+    arguments = ("serve", *FREE_PORTS, "--data-dir", data)
 
     assert f"on disk in {data}" in world.on_a_terminal(*arguments, then=stop).out
 
@@ -127,7 +129,7 @@ def test_with_a_data_dir_what_was_acknowledged_survives_a_kill(
 def test_a_data_dir_has_one_owner(world: World, tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     with world.serving("--data-dir", data) as registry:
-        second = world.run("serve", "--port", "0", "--http-port", "0", "--data-dir", data)
+        second = world.run("serve", *FREE_PORTS, "--data-dir", data)
 
         assert second.code == 64
         assert f"in use by process {registry.process.pid}" in second.err
@@ -135,15 +137,19 @@ def test_a_data_dir_has_one_owner(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "other", "door"),
-    [("--port", "--http-port", "native"), ("--http-port", "--port", "http")],
+    ("option", "door"),
+    [
+        ("--port", "native"),
+        ("--http-port", "http"),
+        ("--dns-port", "dns"),
+    ],
 )
-def test_a_busy_port_names_its_holder_and_the_way_out(
-    world: World, option: str, other: str, door: str
-) -> None:
+def test_a_busy_port_names_its_holder_and_the_way_out(world: World, option: str, door: str) -> None:
     with world.serving() as registry:
         port = registry.ready[door].rpartition(":")[2]
-        second = world.run("serve", option, port, other, "0")
+        others = {"--port", "--http-port", "--dns-port"} - {option}
+        free = [word for each in sorted(others) for word in (each, "0")]
+        second = world.run("serve", option, port, *free)
 
         assert second.code == 71
         assert len(second.err.splitlines()) == 1
@@ -155,7 +161,7 @@ def test_a_busy_port_names_its_holder_and_the_way_out(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "registry.example"])
 def test_it_does_not_listen_beyond_this_machine_unless_told_twice(world: World, host: str) -> None:
-    refused = world.run("serve", "--port", "0", "--http-port", "0", "--host", host)
+    refused = world.run("serve", *FREE_PORTS, "--host", host)
 
     assert refused.code == 64
     assert "--insecure" in refused.err
@@ -172,7 +178,7 @@ def test_told_twice_it_does(world: World) -> None:
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on(world: World) -> None:
-    arguments = ("--port", "0", "--http-port", "0", "--host", "192.0.2.1", "--insecure")
+    arguments = (*FREE_PORTS, "--host", "192.0.2.1", "--insecure")
 
     refused = world.run("serve", *arguments)
 
@@ -187,6 +193,9 @@ def test_an_address_of_another_machine_cannot_be_listened_on(world: World) -> No
         (("--accept-data-loss",), "--data-dir"),
         (("--name", "Not A Name"), "not a node name"),
         (("--port", "65536"), "65535"),
+        (("--dns-ttl", "orders=never"), "whole seconds"),
+        (("--dns-forward", "resolver.example"), "IP address"),
+        (("--without", "dsn"), "there is no door 'dsn'"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(

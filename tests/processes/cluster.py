@@ -37,11 +37,13 @@ class NodeProcess:
         self.process: subprocess.Popen[str] | None = None
         self.http = ""
         """Where its HTTP door listens, as ``host:port``; known once it is ready."""
+        self.dns = ""
+        """And its DNS door."""
 
     def begin(self) -> None:
         """Start it; ``wait_ready`` returns when its doors are open."""
         command = [*self._at, sys.executable, "-m", "waypost", "serve", "--name", self.name]
-        command += ["--data-dir", str(self.directory), "--http-port", "0"]
+        command += ["--data-dir", str(self.directory), "--http-port", "0", "--dns-port", "0"]
         command += ["--port", self.address.rsplit(":", 1)[1], *self._options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -54,6 +56,7 @@ class NodeProcess:
         ready = json.loads(line)
         assert ready["native"] == self.address
         self.http = ready["http"]
+        self.dns = ready["dns"]
 
     def kill(self) -> None:
         assert self.process is not None

@@ -22,7 +22,9 @@ class RegistryProcess:
         data = ["--data-dir", str(self._data_dir)] if self._data_dir else []
         command = [sys.executable, "-m", "waypost", "serve", "--port", self._port]
         self.process = subprocess.Popen(
-            [*command, "--http-port", "0", *data], stdout=subprocess.PIPE, text=True
+            [*command, "--http-port", "0", "--dns-port", "0", *data],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

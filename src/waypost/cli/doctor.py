@@ -29,9 +29,15 @@ _STYLES: Final = {"good": "green", "note": "cyan", "poor": "yellow", "bad": "red
 )
 @click.option("--port", default=8300, show_default=True, help="The native port of a node here.")
 @click.option("--http-port", default=8500, show_default=True, help="The HTTP port of a node here.")
+@click.option("--dns-port", default=8600, show_default=True, help="The DNS port of a node here.")
 @json_option
 def doctor(
-    data_dir: Path | None, line: str | None, port: int, http_port: int, as_json: bool
+    data_dir: Path | None,
+    line: str | None,
+    port: int,
+    http_port: int,
+    dns_port: int,
+    as_json: bool,
 ) -> int:
     """Check this machine, a data directory and a cluster, and say what should be done.
 
@@ -43,7 +49,8 @@ def doctor(
     from waypost.cli import output
 
     found = [*machine.check_clock(), *machine.check_files()]
-    found += [machine.check_port("native port", port), machine.check_port("HTTP port", http_port)]
+    ports = {"native port": port, "HTTP port": http_port, "DNS port": dns_port}
+    found += [machine.check_port(name, number) for name, number in ports.items()]
     if data_dir is not None:
         found += [*machine.check_disk(data_dir), *machine.check_data(data_dir)]
     if line is not None:

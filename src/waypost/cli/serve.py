@@ -132,9 +132,9 @@ def serve(
 ) -> int:
     """Run a registry.
 
-    Without arguments: on this machine only, in memory, at 127.0.0.1:8300 (native) and
-    127.0.0.1:8500 (HTTP).  When the output is not a terminal, it is one line of JSON, once the
-    registry is ready.
+    Without arguments: on this machine only, in memory, at 127.0.0.1:8300 (native),
+    127.0.0.1:8500 (HTTP) and 127.0.0.1:8600 (DNS).  When the output is not a terminal, it is one
+    line of JSON, once the registry is ready.
 
     \b
     Exit codes: 0 stopped, 64 wrong command line, 65 damaged data, 70 the disk failed,
@@ -187,7 +187,7 @@ def serve(
         try:
             return runner.run(_run(standalone, data_dir or ""))
         except OSError as error:
-            print(f"waypost: {_why_not(error, host, native_port, http_port)}", file=sys.stderr)
+            print(f"waypost: {_why_not(error, host, doors)}", file=sys.stderr)
             return exits.CANNOT_LISTEN
 
 
@@ -239,6 +239,7 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
             "event": "ready",
             "native": standalone.native_address,
             "http": standalone.http_address,
+            "dns": standalone.dns_address,
             **({"xds": standalone.xds_address} if standalone.xds_address else {}),
             "node": status.node,
             "engine": status.engine,
@@ -252,13 +253,15 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
         return
     native = standalone.native_address
     server = "" if native == f"{LOOPBACK}:{NATIVE_PORT}" else f" --server {native}"
+    dns = standalone.dns_address and f", {standalone.dns_address} (DNS)"
     keeps = (
         f"on disk in {data_dir}: an acknowledged write survives a crash"
         if status.durable
         else "in memory: nothing survives a restart; --data-dir keeps it"
     )
     print(
-        f"Waypost is ready: {native} (native), http://{standalone.http_address} (HTTP)\n"
+        f"Waypost is ready: {native} (native), http://{standalone.http_address} (HTTP)"
+        f"{dns}\n"
         f"{keeps}\n"
         "\nIn other terminals:\n"
         f"  waypost register web --port 8000{server} -- python3 -m http.server 8000\n"
@@ -327,13 +330,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _why_not(error: OSError, host: str, native_port: int, http_port: int) -> str:
+def _why_not(error: OSError, host: str, doors: dict[str, Any]) -> str:
     """One line on what the system refused."""
     if error.filename is not None:
         return f"cannot use {error.filename}: {_words(error)}: name another --data-dir"
     if error.errno == errno.EADDRINUSE:
-        for option, port in (("--port", native_port), ("--http-port", http_port)):
-            if port and _is_busy(host, port):
+        for option in ("--port", "--http-port", "--dns-port"):
+            port = doors["native_port" if option == "--port" else option[2:].replace("-", "_")]
+            if port and _is_busy(host, port, with_udp=option == "--dns-port"):
                 from waypost.cli.port_holder import find_holder
 
                 holder = find_holder(port)
@@ -353,14 +357,16 @@ def _words(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _is_busy(host: str, port: int) -> bool:
+def _is_busy(host: str, port: int, *, with_udp: bool) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)[: 1 + with_udp]:
+        with socket.socket(family, kind) as trial:
+            if kind == socket.SOCK_STREAM:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, port))
+            except OSError as error:
+                return error.errno == errno.EADDRINUSE
     return False
 
 

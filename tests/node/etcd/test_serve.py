@@ -18,7 +18,17 @@ def serving(etcd: EtcdServer, name: str, *more: str) -> Iterator[tuple[dict[str,
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "waypost", "serve", "--name", name, "--etcd", etcd.endpoint),
-            *("--etcd-prefix", "/serve", "--port", "0", "--http-port", "0", *more),
+            *(
+                "--etcd-prefix",
+                "/serve",
+                "--port",
+                "0",
+                "--http-port",
+                "0",
+                "--dns-port",
+                "0",
+                *more,
+            ),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -59,7 +69,19 @@ def test_what_one_process_registers_every_other_one_resolves(etcd: EtcdServer) -
 )
 def test_a_command_line_that_cannot_be_is_refused(arguments: list[str], why: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "waypost", "serve", "--port", "0", "--http-port", "0", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "waypost",
+            "serve",
+            "--port",
+            "0",
+            "--http-port",
+            "0",
+            "--dns-port",
+            "0",
+            *arguments,
+        ],
         capture_output=True,
         check=False,
         text=True,

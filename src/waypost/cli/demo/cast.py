@@ -41,13 +41,13 @@ class Cast:
 
     async def start_registry(self, native_port: int = 0, http_port: int = 0) -> Actor:
         """Start a durable registry, on the ports given or on free ones."""
-        doors = ["--port", str(native_port), "--http-port", str(http_port)]
+        doors = ["--port", str(native_port), "--http-port", str(http_port), "--dns-port", "0"]
         data = ["--data-dir", str(self._directory / "data")]
         return await self._start("registry", ["-m", "waypost", "serve", "--quiet", *doors, *data])
 
     async def start_member(self, name: str, address: str, *how: str) -> Actor:
         """Start a member of a cluster, again if it ran before, on the data that it has."""
-        doors = ["--port", address.rpartition(":")[2], "--http-port", "0"]
+        doors = ["--port", address.rpartition(":")[2], "--http-port", "0", "--dns-port", "0"]
         data = ["--data-dir", str(self._directory / name)]
         who = ["-m", "waypost", "serve", "--quiet", "--name", name]
         return await self._start(name, [*who, *doors, *data, *how])

@@ -1,0 +1,86 @@
+"""One client by TCP: many queries, each answered when its answer is there (RFC 7766).
+
+Closed after ``IDLE_S`` of silence.  A client that does not read its answers is not read either,
+and one that comes when ``CONNECTIONS_MAX`` are there is sent away.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from waypost.servers.dns.message import HEADER
+
+IDLE_S: Final = 30.0
+CONNECTIONS_MAX: Final = 1_000
+_LENGTH: Final = struct.Struct("!H")
+
+
+class Connection(asyncio.Protocol):
+    """Its queries in, its answers out."""
+
+    def __init__(
+        self, all_of_them: "set[Connection]", answer: "Callable[[Connection, bytes], None]"
+    ) -> None:
+        self._all = all_of_them
+        self._answer = answer
+        self._said = bytearray()
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+        self.peer: tuple[Any, ...] = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is here."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.peer = transport.get_extra_info("peername")
+        if len(self._all) >= CONNECTIONS_MAX:
+            self._transport.abort()
+        self._all.add(self)
+        self._await_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """It is gone."""
+        self._timer.cancel()
+        self._all.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each whole query."""
+        said = self._said
+        said += data
+        at = 0
+        while len(said) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(said, at)
+            if length < HEADER.size:
+                self.abort()
+                return
+            end = at + _LENGTH.size + length
+            if end > len(said):
+                break
+            query = bytes(said[at + _LENGTH.size : end])
+            at = end
+            self._answer(self, query)
+        del said[:at]
+        if at:
+            self._timer.cancel()
+            self._await_more()
+
+    def pause_writing(self) -> None:
+        """It does not read."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._transport.resume_reading()
+
+    def send(self, reply: bytes) -> None:
+        """Answer one of its queries."""
+        if not self._transport.is_closing():
+            self._transport.write(_LENGTH.pack(len(reply)) + reply)
+
+    def abort(self) -> None:
+        """End it."""
+        self._transport.abort()
+
+    def _await_more(self) -> None:
+        # Whoever neither asks nor reads is no reason to keep anything.
+        self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.abort)

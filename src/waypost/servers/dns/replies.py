@@ -1,0 +1,197 @@
+"""Replies as bytes: fitted to what the client takes, kept until they are wrong, put in order anew.
+
+A reply is kept under the query that asked for it, in lower case and without its id, so the usual
+query costs one look-up, one comparison of revisions and one concatenation.  The name in the reply
+is always the one that was sent, case and all.  A reply with several records is kept in several
+orders, drawn by weight and replaced one by one, so that the first place goes around.
+
+A datagram that cannot hold every record says so (TC), and holds as many as fit.  What is merely
+additional is left out without a word (RFC 2181, section 9).
+
+Invariant: what is kept is what would be answered now, or is found out before it is sent.
+Knows no socket.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from waypost.servers.dns.answers import Answer, Item, Known, Zone
+from waypost.servers.dns.message import (
+    AA,
+    CD,
+    HEADER,
+    QR,
+    QUESTION_AT,
+    RA,
+    RD,
+    REFUSED,
+    TC,
+    Bad,
+    Question,
+    read_query,
+    write_bad,
+    write_opt,
+)
+
+KEPT_MAX: Final = 8_192
+KEPT_BYTES_MAX: Final = 64 << 20
+ORDERS: Final = 16
+"""In how many orders a reply is kept; a power of two."""
+_DRAWN_EVERY: Final = 8
+"""One of so many replies is put in a new order; a power of two."""
+TCP_BYTES_MAX: Final = 65_535
+
+
+class _Kept:
+    """A reply that may be sent again."""
+
+    __slots__ = (
+        "answer", "end", "limit", "orders", "question", "revision", "revisions", "turn",
+    )  # fmt: skip
+
+    def __init__(self, question: Question, answer: Answer, limit: int, revision: int) -> None:
+        self.question = question
+        self.answer = answer
+        self.limit = limit
+        self.revision = revision
+        """It was right at this one."""
+        self.revisions: tuple[int | None, ...] = ()
+        self.end = question.end
+        self.orders: list[tuple[bytes, bytes]] = []
+        """What stands between id and question, and what stands behind the question."""
+        self.turn = 0
+
+
+class Replies:
+    """The replies of one node."""
+
+    def __init__(
+        self,
+        known: Known,
+        zone: Zone,
+        draw: Callable[[], float],
+        *,
+        forwards: bool = False,
+    ) -> None:
+        """``draw`` gives numbers from 0 up to but not including 1."""
+        self._known = known
+        self._zone = zone
+        self._service_revision = known.service_revision
+        self._draw = draw
+        self._recursion = RA if forwards else 0
+        self._kept: tuple[dict[bytes, _Kept], dict[bytes, _Kept]] = ({}, {})
+        self._kept_bytes = 0
+
+    def reply(self, data: bytes, over_tcp: bool = False) -> bytes | Question | None:
+        """Reply to a query; None to say nothing, and the question if it is for somebody else."""
+        kept = self._kept[over_tcp].get(data[2:].lower())
+        if kept is None or not (kept.revision == self._known.revision or self._holds(kept)):
+            return self._reply_anew(data, over_tcp)
+        if kept.answer.is_negative and not self._zone.may_deny:
+            return self._reply_anew(data, over_tcp)
+        turn = kept.turn = kept.turn + 1
+        orders = kept.orders
+        if turn & (_DRAWN_EVERY - 1) == 0 and len(kept.answer.items) > 1:
+            self._draw_order(kept)
+        head, tail = orders[turn % len(orders)]
+        return data[:2] + head + data[QUESTION_AT : kept.end] + tail
+
+    def refuse(self, data: bytes, question: Question, code: int = REFUSED) -> bytes:
+        """The reply that answers nothing."""
+        return self._render(data, question, Answer(code, is_ours=False))
+
+    def _holds(self, kept: _Kept) -> bool:
+        """Whether it is right at the present revision too."""
+        answer = kept.answer
+        if answer.depends_on_all:
+            return False
+        if kept.revisions != tuple(map(self._service_revision, answer.services)):
+            return False
+        kept.revision = self._known.revision
+        return True
+
+    def _reply_anew(self, data: bytes, over_tcp: bool) -> bytes | Question | None:
+        question = read_query(data)
+        if question is None:
+            return None
+        if isinstance(question, Bad):
+            return write_bad(data, question)
+        answer = self._zone.answer(question)
+        if answer is None:
+            return question
+        if not answer.is_ours:
+            return self._render(data, question, answer)
+        limit = TCP_BYTES_MAX if over_tcp else question.payload
+        kept = _Kept(question, answer, limit, self._known.revision)
+        kept.revisions = tuple(map(self._service_revision, answer.services))
+        self._draw_order(kept)
+        self._keep(data, kept, over_tcp)
+        head, tail = kept.orders[0]
+        return data[:2] + head + data[QUESTION_AT : kept.end] + tail
+
+    def _keep(self, data: bytes, kept: _Kept, over_tcp: bool) -> None:
+        size = ORDERS * len(kept.orders[0][1]) if len(kept.answer.items) > 1 else 512
+        if sum(map(len, self._kept)) >= KEPT_MAX or self._kept_bytes + size > KEPT_BYTES_MAX:
+            for each in self._kept:
+                each.clear()
+            self._kept_bytes = 0
+        self._kept[over_tcp][data[2:].lower()] = kept
+        self._kept_bytes += size
+
+    def _draw_order(self, kept: _Kept) -> None:
+        """Put the reply in one more order, or in another one than the oldest."""
+        items = kept.answer.items
+        drawn = put_in_order(items, self._draw) if len(items) > 1 else items
+        made = self._fit(kept.question, kept.answer, drawn, kept.limit)
+        if len(kept.orders) < ORDERS:
+            kept.orders.append(made)
+        else:
+            kept.orders[kept.turn // _DRAWN_EVERY % ORDERS] = made
+
+    def _render(self, data: bytes, question: Question, answer: Answer) -> bytes:
+        head, tail = self._fit(question, answer, answer.items, question.payload)
+        return data[:2] + head + data[QUESTION_AT : question.end] + tail
+
+    def _fit(
+        self, question: Question, answer: Answer, items: Sequence[Item], limit: int
+    ) -> tuple[bytes, bytes]:
+        """Write as much of an answer as ``limit`` bytes hold."""
+        opt = write_opt(0) if question.has_edns else b""
+        room = limit - question.end - len(opt)
+        if answer.takes_one:
+            items = items[:1]
+        records: list[bytes] = []
+        for item in items:
+            room -= len(item.record)
+            if room < 0:
+                break
+            records.append(item.record)
+        flags = QR | question.flags & (RD | CD) | self._recursion | answer.code
+        if answer.is_ours:
+            flags |= AA
+        extras: dict[bytes, None] = {}
+        if len(records) < len(items):
+            flags |= TC
+        else:
+            for item in items:
+                if item.extra and item.extra not in extras:
+                    room -= len(item.extra)
+                    if room < 0:
+                        break
+                    extras[item.extra] = None
+        authority = answer.authority if len(answer.authority) <= room else b""
+        counts = (1, len(records), bool(authority), len(extras) + bool(opt))
+        head = HEADER.pack(0, flags, *counts)[2:]
+        return head, b"".join([*records, authority, *extras, opt])
+
+
+def put_in_order(items: Sequence[Item], draw: Callable[[], float]) -> list[Item]:
+    """Shuffle by weight: who comes first is drawn by the shares, then who comes second, and so on.
+
+    Each draws a waiting time, shorter for the heavier: the order of those is that order (Efraimidis
+    and Spirakis, "Weighted random sampling with a reservoir", 2006).
+    """
+    waiting = [(-math.log(1.0 - draw()) / item.weight, at) for at, item in enumerate(items)]
+    waiting.sort()
+    return [items[at] for _, at in waiting]
