@@ -20,6 +20,7 @@ INDEX_MAX: Final = 2**63 - 1
 _INDEX: Final = re.compile(r"[0-9]{1,20}")
 _TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_NARROWING: Final = frozenset(("tag", "node-meta", "peer", "pretty"))
 _CACHE_DIRECTIVES: Final = ("max-age", "stale-if-error")
 
 
@@ -67,6 +68,11 @@ class Asked:
     def is_pretty(self) -> bool:
         """Whether JSON is to be indented."""
         return "pretty" in self._values
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether less than all is asked for, or in another form, beside a filter."""
+        return not self._values.keys().isdisjoint(_NARROWING)
 
     @property
     def datacenter(self) -> str:

@@ -59,14 +59,14 @@ class Waits:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._wakes: set[Wake] = set()
-        self._is_closing = False
+        self.is_closing = False
 
     def __len__(self) -> int:
         return len(self._wakes)
 
     def close(self) -> None:
         """Answer all of them now, and let nobody wait any more."""
-        self._is_closing = True
+        self.is_closing = True
         for wake in list(self._wakes):
             wake()
 
@@ -83,7 +83,7 @@ class Waits:
         return max(index, 1)
 
     def _is_over(self, topic: Topic, since: Revision) -> bool:
-        return self._is_closing or (self._registry.revision >= since and topic.has_changed(since))
+        return self.is_closing or (self._registry.revision >= since and topic.has_changed(since))
 
     async def _wait(self, topic: Topic, since: Revision, wait_s: float, receive: Receive) -> None:
         registry, loop = self._registry, asyncio.get_running_loop()
@@ -122,3 +122,10 @@ class Waits:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def remaining(wait_s: float) -> Callable[[], float]:
+    """A countdown from now: how many seconds are left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    return lambda: deadline - loop.time()

@@ -31,7 +31,7 @@ def decode(content: bytes, form: type[_T]) -> _T:
 # Every ``Any`` here is a value of JSON, of which the forms say more than a type checker knows.
 def folded(raw: Any, form: Any) -> Any:
     """The same value with the names that the structs of ``form`` have, and without nulls."""
-    kind: Any = type(raw)
+    kind: Any = type(raw)  # pyright: ignore[reportUnknownVariableType]
     if get_origin(form) is list and kind is list:
         (inner,) = get_args(form)
         return [folded(each, inner) for each in raw if each is not None]

@@ -3,17 +3,28 @@
 It answers all that comes under ``/v1/``; errors are plain text, as Consul's are.
 """
 
+from typing import Final
+
 from starlette.types import Receive, Scope, Send
 
 from waypost.node.registry import Registry
 from waypost.servers.consul.asked import Asked
-from waypost.servers.consul.operations import Call, Door
+from waypost.servers.consul.operations import Call, Door, read_headers
 from waypost.servers.consul.refusals import refused
-from waypost.servers.consul.replies import Reply
+from waypost.servers.consul.replies import JSON, Reply
 from waypost.servers.consul.routes import Routes, allowed, chosen
+from waypost.servers.consul.topics import service_index
 from waypost.servers.web.requests import ClientGone, check_head, check_origin
 
-PREFIX = "/v1/"
+PREFIX: Final = "/v1/"
+_OF_SERVICES: Final = PREFIX + "health/service/"
+_PLAIN: Final = {
+    b"": False,
+    b"passing": True,
+    b"passing=": True,
+    b"passing=1": True,
+    b"passing=true": True,
+}
 
 
 class ConsulDoor:
@@ -26,6 +37,10 @@ class ConsulDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        kept = self._kept(scope)
+        if kept is not None:
+            await _send(kept, send)
+            return
         try:
             reply = await self._perform(scope, receive)
         except ClientGone:
@@ -37,6 +52,21 @@ class ConsulDoor:
     def close(self) -> None:
         """Answer every blocking query now."""
         self._door.waits.close()
+
+    def _kept(self, scope: Scope) -> Reply | None:
+        """What is asked most: a known service, without further conditions."""
+        path: str = scope["path"]
+        if (
+            scope["method"] != "GET"
+            or not path.startswith(_OF_SERVICES)
+            or (is_passing := _PLAIN.get(scope["query_string"])) is None
+        ):
+            return None
+        registry, name = self._door.registry, path[len(_OF_SERVICES) :]
+        if registry.catalog.service(name) is None:
+            return None
+        body = self._door.entries(name, is_passing=is_passing)
+        return Reply(body, 200, JSON, read_headers(registry, service_index(registry.catalog, name)))
 
     async def _perform(self, scope: Scope, receive: Receive) -> Reply:
         check_head(scope)

@@ -5,41 +5,66 @@ ends with a slash takes all that follows it, slashes included, as ``call.rest``.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import Receive
 
+from waypost.commands import CheckCommand, Command, check_check_command
 from waypost.errors import TooStale, Unavailable
 from waypost.model import PLAIN_QUERY, Revision
+from waypost.node.refusal import raised
 from waypost.node.registry import Registry
 from waypost.servers.consul.asked import Asked
 from waypost.servers.consul.blocking import Topic, Waits
 from waypost.servers.consul.bodies import decode
+from waypost.servers.consul.entries import Entries
+from waypost.servers.consul.filters import Test, parse
+from waypost.servers.consul.nodes import CONSUL, DATACENTER
 from waypost.servers.consul.refusals import NoLeader, Refusal
 from waypost.servers.consul.replies import Header, Reply, json_reply
+from waypost.servers.consul.shapes import Shapes
+from waypost.servers.consul.tables import Table, any_digest, nodes_digest, tags_digest
+from waypost.servers.consul.topics import CONSTANT, Services
 from waypost.servers.web.requests import read_body
 from waypost.wire import Resolve
 
 _T = TypeVar("_T")
-DATACENTER = "dc1"
 
 
 class Door:
     """What operations work with: the registry, and the door's own state."""
-
-    __slots__ = ("address", "registry", "waits")
 
     def __init__(self, registry: Registry, address: str) -> None:
         self.registry = registry
         self.address = address
         """Of this node's native port."""
         self.waits = Waits(registry)
+        self._services = Services(registry)
+        self._entries = Entries(registry)
+        self.tags = Table(registry, tags_digest, lambda: 0)
+        """Which services there are, and their tags."""
+        self.nodes = Table(registry, nodes_digest, registry.nodes_revision)
+        """Which nodes there are."""
+        self.checks = Table(
+            registry,
+            any_digest,
+            lambda: max(registry.nodes_revision(), registry.checks_revision()),
+        )
+        """How everybody is, and where."""
 
     def servers(self) -> list[tuple[str, str]]:
         """The nodes of this registry and their native addresses, by name."""
         return self.registry.servers() or [(self.registry.name, self.address)]
+
+    def entries(self, service: str, *, is_passing: bool) -> bytes:
+        """A service as ``health/service`` shows it, encoded once until it changes."""
+        return self._entries.body(service, self.servers, is_passing=is_passing)
+
+    def topic(self, service: str) -> Topic:
+        """What is read of one service; the service of the servers does not change."""
+        return CONSTANT if service == CONSUL else self._services.topic(service)
 
 
 class Call:
@@ -84,6 +109,10 @@ class Call:
         asked.check_cache_control()
         since, wait_s = asked.index, asked.wait_s
         await self._make_fresh()
+        return await self.hold(topic, since, wait_s)
+
+    async def hold(self, topic: Topic, since: Revision, wait_s: float) -> Revision:
+        """Wait until a topic has changed since, or the time is up."""
         return await self.door.waits.hold(topic, since, wait_s, self._receive)
 
     async def _make_fresh(self) -> None:
@@ -102,11 +131,36 @@ class Call:
                 raise NoLeader(f"No cluster leader: {error.message}") from None
             raise
 
-    async def written(self, revision: Revision) -> None:
-        """Let this node come as far as what it has just written, so that its client sees it."""
-        if revision > self.registry.revision:
+    async def make_certain(self) -> None:
+        """Come as far as whatever was acknowledged before, on any node."""
+        await self.registry.make_fresh(Resolve("", PLAIN_QUERY, "linearizable"))
+
+    async def write(self, commands: list[Command]) -> Revision:
+        """Commit commands together, and let this node come as far, so that its client sees it.
+
+        The first refusal of any is raised.
+        """
+        if not commands:
+            return self.registry.revision
+        for command in commands:
+            if isinstance(command, CheckCommand):
+                check_check_command(command)
+        done = await self.registry.write(commands)
+        for outcome in done.outcomes:
+            raised(outcome)
+        if done.revision > self.registry.revision:
             with contextlib.suppress(TooStale):
-                await self.registry.make_fresh(Resolve("", PLAIN_QUERY, min_revision=revision))
+                await self.registry.make_fresh(Resolve("", PLAIN_QUERY, min_revision=done.revision))
+        return done.revision
+
+    def shapes(self) -> Shapes:
+        """The forms of this moment."""
+        return Shapes(self.registry.catalog, self.door.servers())
+
+    def filter(self, fields: Mapping[str, Any]) -> Test | None:
+        """The filter that is given, over data with these fields."""
+        expression = self.asked.one("filter")
+        return parse(expression, fields) if expression.strip() else None
 
     def reply(self, value: Any, index: Revision) -> Reply:
         """A value, with the headers that a read has."""
@@ -125,7 +179,12 @@ class Call:
 
 def check_datacenter(asked: Asked) -> None:
     """There is one: this one."""
-    if asked.datacenter not in ("", DATACENTER):
+    check_named_datacenter(asked.datacenter)
+
+
+def check_named_datacenter(name: str) -> None:
+    """There is one: this one."""
+    if name not in ("", DATACENTER):
         raise Refusal(500, "No path to datacenter")
 
 

@@ -3,13 +3,27 @@
 from collections.abc import Iterable
 from itertools import chain
 
-from waypost.servers.consul import status
+from waypost.servers.consul import (
+    agent,
+    catalog,
+    catalog_writes,
+    checks,
+    health,
+    register,
+    status,
+)
 from waypost.servers.consul.absent import why_absent
 from waypost.servers.consul.operations import Operation, Perform
 from waypost.servers.consul.refusals import NotMethod
 
 OPERATIONS: tuple[Operation, ...] = tuple(
     chain(
+        agent.OPERATIONS,
+        catalog.OPERATIONS,
+        catalog_writes.OPERATIONS,
+        checks.OPERATIONS,
+        health.OPERATIONS,
+        register.OPERATIONS,
         status.OPERATIONS,
     )
 )

@@ -4,42 +4,91 @@ An answer that found nothing has the index of the moment, which is not below tha
 did not find; so what was deleted needs no memory of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from waypost.model import Record, Revision
+from waypost.catalog.directory import Directory
+from waypost.model import Record, Revision, ServiceName
 from waypost.node.registry import Registry
 from waypost.node.watches import Burst
 from waypost.servers.consul.blocking import Wake
 
 
+class Services:
+    """The topics of single services, and who is woken by their checks."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._wakes: dict[ServiceName, dict[Wake, None]] = {}
+        self._stop: Callable[[], None] | None = None
+
+    def topic(self, name: ServiceName) -> "ServiceTopic":
+        """The topic of one."""
+        return ServiceTopic(self, self._registry, name)
+
+    def watch_checks(self, name: ServiceName, wake: Wake) -> Callable[[], None]:
+        """Be told of each change of a check, or of a node, that counts for a service."""
+        if self._stop is None:
+            self._stop = self._registry.on_checks(self._rechecked)
+        self._wakes.setdefault(name, {})[wake] = None
+
+        def unwatch() -> None:
+            wakes = self._wakes[name]
+            del wakes[wake]
+            if not wakes:
+                del self._wakes[name]
+            if not self._wakes and self._stop is not None:
+                self._stop()
+                self._stop = None
+
+        return unwatch
+
+    def _rechecked(self, revision: Revision, services: Sequence[ServiceName]) -> None:  # noqa: ARG002
+        for name in services:
+            for wake in list(self._wakes.get(name, ())):
+                wake()
+
+
 class ServiceTopic:
-    """The instances of one service, and their health."""
+    """The instances of one service, their checks, and those of their nodes."""
 
-    __slots__ = ("_name", "_registry")
+    __slots__ = ("_name", "_registry", "_services")
 
-    def __init__(self, registry: Registry, name: str) -> None:
+    def __init__(self, services: Services, registry: Registry, name: ServiceName) -> None:
+        self._services = services
         self._registry = registry
         self._name = name
 
     def index(self) -> Revision:
         """Of its latest change; of the moment, if there is no such service."""
-        catalog = self._registry.catalog
-        revision = catalog.service_revision(self._name)
-        return catalog.revision if revision is None else revision
+        return service_index(self._registry.catalog, self._name)
 
     def has_changed(self, since: Revision) -> bool:
         """Whether it changed; one that is gone changed if its end is remembered or may be."""
         catalog = self._registry.catalog
-        revision = catalog.service_revision(self._name)
-        if revision is not None:
-            return revision > since
+        if catalog.service(self._name) is not None:
+            return service_index(catalog, self._name) > since
         changes = catalog.since(self._name, since)
         return changes is None or bool(changes)
 
     def watch(self, wake: Wake) -> Callable[[], None]:
         """Be told of its changes, as every watch is: a drain counts who waits here, too."""
-        return self._registry.listen(self._name, _Ears(wake))
+        stop = self._registry.listen(self._name, _Ears(wake))
+        unwatch = self._services.watch_checks(self._name, wake)
+
+        def end() -> None:
+            stop()
+            unwatch()
+
+        return end
+
+
+def service_index(catalog: Directory, name: ServiceName) -> Revision:
+    """Of the latest change of a service; of the moment, if there is none."""
+    revision = catalog.service_revision(name)
+    if revision is None:
+        return catalog.revision
+    return max(revision, catalog.checks.revisions.get(name, 0))
 
 
 class Constant:

@@ -1,0 +1,72 @@
+"""What Consul calls things, and what Waypost does.
+
+A service's name is lower case here; one in a namespace, ``team-a/orders``, is ``orders.team-a``.
+In Consul a service's id is its own only on its agent, so on another node it may stand for another
+service.  Here an id is unique within a service.  So an instance that was registered through this
+door is ``ID@NODE``; only while a registry has a single server, that one's own services keep their
+ids as they are (there is nobody whose they could be).  What does not fit into an id is hashed, and
+kept beside it.
+
+The rule looks at nothing but the id and the node, so two servers that register the same id at the
+same moment never overwrite each other.
+"""
+
+import hashlib
+import re
+from typing import Final
+
+from waypost.errors import Invalid
+from waypost.model import Instance, check_service
+from waypost.servers.consul.extras import extras_of
+from waypost.servers.consul.refusals import Refusal
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+
+
+def shown_name(service: str) -> str:
+    """A service's name as Consul's clients see it."""
+    namespace, slash, name = service.rpartition("/")
+    return f"{name}.{namespace}" if slash else service
+
+
+def read_name(text: str) -> str:
+    """The service that a client means, whether there may be one or not."""
+    name, dot, namespace = text.lower().partition(".")
+    return f"{namespace}/{name}" if dot else name
+
+
+def checked_name(text: str) -> str:
+    """The service that a client wants to register; refused if it has no such name here."""
+    name = read_name(text)
+    try:
+        check_service(name)
+    except Invalid:
+        raise Refusal(
+            400,
+            f"Invalid service name {text[:80]!r}: Waypost's names are DNS labels: 1 to 63 letters, "
+            "digits and inner hyphens (no '_'), in lower case",
+        ) from None
+    return name
+
+
+def node_of(instance: Instance) -> str:
+    """The node that an instance is on: the one it names, or else its host."""
+    return instance.node or instance.host
+
+
+def service_id_of(instance: Instance) -> str:
+    """The id that the service has on its node."""
+    return extras_of(instance).id or instance.id.removesuffix(f"@{instance.node}")
+
+
+def qualified_id(service_id: str, node: str) -> str:
+    """The id of an instance on a node, unique within the service."""
+    qualified = f"{service_id}@{node}"
+    if _ID.fullmatch(qualified):
+        return qualified
+    return f"id-{hashlib.blake2b(qualified.encode(), digest_size=12).hexdigest()}"
+
+
+def is_plain_id(service_id: str) -> bool:
+    """Whether it may be an instance's id as it is."""
+    return _ID.fullmatch(service_id) is not None
