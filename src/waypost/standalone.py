@@ -32,8 +32,7 @@ log = logging.getLogger("waypost")
 
 NATIVE_PORT: Final = 8300
 HTTP_PORT: Final = 8500
-DNS_PORT: Final = 8600
-DOORS: Final[tuple[str, ...]] = ("consul", "dns", "prometheus")
+DOORS: Final[tuple[str, ...]] = ("consul", "dns", "eureka", "prometheus")
 """What may be left out: every door but the native one and HTTP."""
 
 
@@ -139,6 +138,10 @@ class Standalone:
             from waypost.servers.consul.door import ConsulDoor
 
             doors["v1"] = ConsulDoor(self.registry, self.native_address)
+        if "eureka" not in self._without:
+            from waypost.servers.eureka.door import EurekaDoor
+
+            doors["eureka"] = EurekaDoor(self.registry)
         if "prometheus" not in self._without:
             from waypost.servers.prometheus.door import PrometheusDoor
 

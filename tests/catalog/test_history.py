@@ -35,6 +35,23 @@ def test_a_cursor_is_told_what_came_after_it_and_nothing_else() -> None:
     assert revisions(history.since_all(4)) == [5, 6, 7]
 
 
+def test_the_changes_of_the_last_minutes_are_told_or_that_some_may_be_gone() -> None:
+    history = History(changes_max=3)
+    assert history.at_or_after(0) == []
+    for revision in range(1, 4):
+        add(history, change(revision, at_ms=100 * revision))
+
+    assert revisions(history.at_or_after(0)) == [1, 2, 3]
+    assert revisions(history.at_or_after(200)) == [2, 3]
+    assert revisions(history.at_or_after(201)) == [3]
+    assert revisions(history.at_or_after(999)) == []
+    add(history, change(4, at_ms=400))
+    assert history.floor > 0
+    assert history.at_or_after(100) is None
+    assert revisions(history.at_or_after(400)) == [4]
+    assert History(floor=7).at_or_after(0) is None
+
+
 def test_a_cursor_below_the_floor_gets_no_answer() -> None:
     history = History(floor=10)
 

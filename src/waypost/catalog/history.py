@@ -79,6 +79,15 @@ class History:
         """Tell the changes of all services after a revision; None if some of them are gone."""
         return _after(self._all, revision) if revision >= self.floor else None
 
+    def at_or_after(self, at_ms: int) -> list[Change] | None:
+        """Tell all changes from a moment of cluster time on; None if some of them may be gone."""
+        found: list[list[Change]] = []
+        for changes in reversed(self._all):
+            if changes[0].at_ms < at_ms:
+                return _joined(found)
+            found.append(changes)
+        return _joined(found) if self.floor == 0 else None
+
     def _drop(self, at_ms_min: int, drops_max: int) -> None:
         everything = self._all
         while drops_max > 0:
@@ -103,4 +112,9 @@ def _after(lists: deque[list[Change]], revision: Revision) -> list[Change]:
         if changes[0].revision <= revision:
             break
         found.append(changes)
+    return _joined(found)
+
+
+def _joined(found: list[list[Change]]) -> list[Change]:
+    """Put together what was found from the latest to the oldest."""
     return [change for changes in reversed(found) for change in changes]

@@ -34,7 +34,7 @@ from waypost.errors import (
     UnknownSession,
     WaypostError,
 )
-from waypost.model import Health, Instance, Record, Revision, Source
+from waypost.model import Health, Instance, Record, Revision, Source, check_instance
 from waypost.node.check_verbs import CheckVerbs
 from waypost.node.feed import Feed, FeedItem
 from waypost.node.metrics import Metric, metrics_of
@@ -178,6 +178,17 @@ class Registry:
     ) -> Revision:
         """Say how an instance is."""
         done = await self.write([SetHealth(service, instance_id, health, why, incarnation)])
+        raised(done.outcomes[0])
+        return done.revision
+
+    async def merge_meta(self, service: str, instance_id: str, pairs: dict[str, str]) -> Revision:
+        """Add pairs to an instance's meta, or change those that it has; all else stays."""
+        await self._node.barrier()
+        record = self.record(service, instance_id)
+        held = record.instance
+        instance = msgspec.structs.replace(held, meta={**held.meta, **pairs})
+        check_instance(instance)
+        done = await self.write([Register(instance, record.session, record.health, record.why)])
         raised(done.outcomes[0])
         return done.revision
 
