@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from benchmarks.servers import PYTHON, free_port
+from benchmarks.servers import PYTHON
+from waypost.cli.demo.ports import free_ports
 
 C = TypeVar("C", bound="Cluster")
 NAMES = ("a", "b", "c")
@@ -49,7 +50,7 @@ class OurCluster:
         self.engine = engine
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
-        self._ports = {name: (free_port(), free_port()) for name in NAMES}
+        self._ports = {name: tuple(free_ports(2)) for name in NAMES}
 
     def start(self, name: str) -> None:
         port, http = self._ports[name]
@@ -107,7 +108,7 @@ class EtcdCluster:
     def __init__(self, directory: Path) -> None:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
-        self._ports = {name: (free_port(), free_port()) for name in NAMES}
+        self._ports = {name: tuple(free_ports(2)) for name in NAMES}
 
     def start(self, name: str) -> None:
         client, peer = (f"http://127.0.0.1:{port}" for port in self._ports[name])

@@ -4,13 +4,14 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+
+from waypost.cli.demo.ports import free_ports
 
 PYTHON = sys.executable
 ANY_PORTS = ("--port", "0", "--http-port", "0", "--dns-port", "0")
@@ -57,7 +58,7 @@ def ours(*arguments: str, data_dir: str | None = None) -> Iterator[Ours]:
 @contextlib.contextmanager
 def etcd() -> Iterator[str]:
     """An etcd of one member; yields its client address."""
-    client, peer = free_port(), free_port()
+    client, peer = free_ports(2)
     with tempfile.TemporaryDirectory(dir=_disk()) as directory:
         process = subprocess.Popen(
             [
@@ -91,12 +92,6 @@ def etcd_version() -> str:
     command = ["etcd", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.partition("\n")[0]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _disk() -> str | None:

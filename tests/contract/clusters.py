@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import httpx2
 from tests.contract.engines import Engine
-from tests.node.etcd.servers import EtcdServer, free_port
+from tests.node.etcd.servers import EtcdServer
 from tests.servers.native.peer import Peer
 
+from waypost.cli.demo.ports import free_ports
 from waypost.client.connect import Connecting, connect
 from waypost.consensus.settings import Settings
 from waypost.errors import WaypostError
@@ -36,7 +37,10 @@ class Cluster:
     def __init__(self, engine: Engine, directory: Path, settings: Settings) -> None:
         self.engine = engine
         self._settings = settings
-        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in engine.nodes}
+        ports = free_ports(len(engine.nodes))
+        self.addresses = {
+            name: f"127.0.0.1:{port}" for name, port in zip(engine.nodes, ports, strict=True)
+        }
         self.up: dict[str, Standalone] = {}
         self.failures: list[BaseException] = []
         self._directory = directory

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.processes.cluster import free_ports
 
+from waypost.cli.demo.ports import free_ports
 from waypost.errors import Invalid, TooStale
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig

@@ -6,7 +6,6 @@ import json
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tests.processes.namespaces import PORT, Network
 from waypost import wire
+from waypost.cli.demo.ports import free_ports
 from waypost.client.connection import error_of
 from waypost.commands import Register
 from waypost.errors import WaypostError
@@ -162,15 +162,6 @@ class ClusterProcesses:
                 if there == sorted(names) and len(voting) == len(names) and state.leader:
                     return state
                 await asyncio.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on: a cluster has to name its ports before it starts."""
-    trials = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [trial.getsockname()[1] for trial in trials]
-    for trial in trials:
-        trial.close()
-    return ports
 
 
 class Session:

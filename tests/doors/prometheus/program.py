@@ -12,7 +12,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from tests.doors.over_http import eventually
-from tests.processes.cluster import free_ports
+
+from waypost.cli.demo.ports import free_ports
 
 GLOBAL = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
 

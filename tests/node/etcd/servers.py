@@ -8,14 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from waypost.cli.demo.ports import free_ports
+
 ETCDCTL = {**os.environ, "ETCDCTL_API": "3"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class EtcdServer:
@@ -25,8 +20,8 @@ class EtcdServer:
         self.directory = directory / name
         self.name = name
         self.options = options
-        self.endpoint = f"{scheme}://127.0.0.1:{free_port()}"
-        self.peer = f"http://127.0.0.1:{free_port()}"
+        self.endpoint = f"{scheme}://127.0.0.1:{free_ports(1)[0]}"
+        self.peer = f"http://127.0.0.1:{free_ports(1)[0]}"
         self.cluster = f"{name}={self.peer}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -6,7 +6,6 @@ is checked where it is made.
 """
 
 import asyncio
-import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from waypost import wire
 from waypost.cli.demo.cast import Actor, Cast, Failure
 from waypost.cli.demo.ledger import LEDGER, Watcher, Writer
 from waypost.cli.demo.measures import WAIT_S_MAX, claim_no_failure, ms_since, until
+from waypost.cli.demo.ports import free_ports
 from waypost.cli.demo.stage import WINDOW_S, Stage
 from waypost.cli.demo.traffic import Traffic
 from waypost.client.connect import connect
@@ -43,7 +43,7 @@ Next:
 async def tell_of_a_cluster(stage: Stage, cast: Cast, directory: str) -> None:
     """Tell the whole story.  Raises ``Failure`` if it cannot go on."""
     began = time.monotonic()
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(4)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(4)]
     story = _ClusterStory(stage, cast, dict(zip("abcd", addresses, strict=True)))
     await story.begin()
     server = ",".join(addresses[:3])
@@ -53,15 +53,6 @@ async def tell_of_a_cluster(stage: Stage, cast: Cast, directory: str) -> None:
     ):
         await story.go_on(registry, watching)
     stage.end(time.monotonic() - began, NEXT)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on: members have to know each other's before they start."""
-    trials = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(trial.getsockname()[1]) for trial in trials]
-    for trial in trials:
-        trial.close()
-    return ports
 
 
 class _ClusterStory:
