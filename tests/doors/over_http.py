@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from tests.processes.cluster import ClusterProcesses
+from tests.processes.cluster import ClusterProcesses, NodeProcess
 
 PATIENCE_S = 30.0
 
@@ -44,6 +44,12 @@ class Api:
         """All that are registered, by id, the ill and the drained ones too."""
         answer = self._ask("GET", f"{service}?health=any&consistency=linearizable", None)
         return {one["id"]: one for one in answer.json().get("instances", [])}
+
+    def metric(self, node: NodeProcess, name: str) -> float:
+        """What one node counts."""
+        lines = self._client.get(f"http://{node.http}/metrics").text.splitlines()
+        (value,) = [line.split()[1] for line in lines if line.startswith(name)]
+        return float(value)
 
     def _ask(self, method: str, path: str, body: object) -> httpx2.Response:
         deadline = time.monotonic() + PATIENCE_S

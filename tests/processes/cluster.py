@@ -39,6 +39,8 @@ class NodeProcess:
         """Where its HTTP door listens, as ``host:port``; known once it is ready."""
         self.dns = ""
         """And its DNS door."""
+        self.xds = ""
+        """Where its xDS door listens, if it was told to open it."""
 
     def begin(self) -> None:
         """Start it; ``wait_ready`` returns when its doors are open."""
@@ -57,6 +59,7 @@ class NodeProcess:
         assert ready["native"] == self.address
         self.http = ready["http"]
         self.dns = ready["dns"]
+        self.xds = ready.get("xds", "")
 
     def kill(self) -> None:
         assert self.process is not None
@@ -131,6 +134,10 @@ class ClusterProcesses:
         for node in self.nodes.values():
             if node.is_running:
                 node.kill()
+
+    @property
+    def running(self) -> list[NodeProcess]:
+        return [node for node in self.nodes.values() if node.is_running]
 
     @property
     def addresses(self) -> list[str]:

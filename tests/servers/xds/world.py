@@ -20,10 +20,14 @@ class World:
         self.size = 1
 
     def find(self, kind: Kind, name: str) -> Resource | None:
-        version = self.services.get(service_of(name), 0)
-        if kind == EDS:
-            return Resource(name, f"v{version}", b"x" * self.size)
-        return Resource(name, "only", b"x" * self.size) if version else None
+        service = service_of(name)
+        if not service:
+            return None
+        version = f"v{self.services.get(service, 0)}" if kind == EDS else "only"
+        return Resource(name, version, b"x" * self.size)
+
+    def lists(self, name: str) -> bool:
+        return name in self.names()
 
     def names(self) -> list[str]:
         return [name_of(service) for service in self.services]

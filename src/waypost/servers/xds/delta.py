@@ -4,7 +4,7 @@ As ``sotw``, but a request says what is wanted from now on and what no more, and
 type says what changed and what is gone.  A client that comes back says which versions it has, and
 is told what differs.
 
-- What is asked for by name and does not exist is told as removed, so that nobody waits for it.
+- What is asked for by name and can be no service is told as removed, so that nobody waits for it.
 - What is asked for again is told again.
 
 Source: the xDS protocol, "Incremental xDS".
@@ -15,7 +15,7 @@ from collections.abc import Collection
 import msgspec
 
 from waypost.model import ServiceName
-from waypost.servers.xds.kinds import CDS, IN_ORDER, LDS, RDS, TOLD_WHOLE, Kind
+from waypost.servers.xds.kinds import IN_ORDER, TOLD_WHOLE, Kind
 from waypost.servers.xds.resources import Resource
 from waypost.servers.xds.subscription import (
     RESPONSE_BYTES_MAX,
@@ -90,11 +90,9 @@ class DeltaStream:
     def take(self) -> Response | None:
         """What to send now; None until something comes in."""
         for kind in IN_ORDER:
-            response = self._compose(kind, deletes=kind != CDS)
+            response = self._compose(kind)
             if response is not None:
                 return response
-        if self._is_settled(LDS) and self._is_settled(RDS):
-            return self._compose(CDS, deletes=True)
         return None
 
     def _subscribe(self, told: _Told, request: DeltaRequest) -> None:
@@ -123,12 +121,12 @@ class DeltaStream:
                 told.sent[name] = version or "unknown"
                 told.dirty[name] = None
 
-    def _compose(self, kind: Kind, *, deletes: bool) -> Response | None:
+    def _compose(self, kind: Kind) -> Response | None:
         told = self._subscriptions.get(kind)
         if told is None or told.outstanding is not None or not (told.dirty or told.owes):
             return None
         changed: dict[str, Resource] = {}
-        gone: dict[str, None] = {}
+        gone: list[str] = []
         left: dict[str, None] = {}
         size = 0
         for name in told.dirty:
@@ -139,15 +137,12 @@ class DeltaStream:
             before = told.sent.get(name)
             if resource is None:
                 if before != _GONE and (before is not None or name in told.names):
-                    gone[name] = None
+                    gone.append(name)
             elif before != resource.version:
                 changed[name] = resource
                 size += len(resource.body)
         told.dirty = left
         told.sent.update((name, resource.version) for name, resource in changed.items())
-        if not deletes:
-            told.dirty.update(gone)
-            gone = {}
         for name in gone:
             if name in told.names:
                 told.sent[name] = _GONE
@@ -157,9 +152,5 @@ class DeltaStream:
             return None
         told.owes = False
         self._nonce += 1
-        told.outstanding = Response(kind, str(self._nonce), list(changed.values()), list(gone))
+        told.outstanding = Response(kind, str(self._nonce), list(changed.values()), gone)
         return told.outstanding
-
-    def _is_settled(self, kind: Kind) -> bool:
-        told = self._subscriptions.get(kind)
-        return told is None or told.outstanding is None

@@ -1,7 +1,7 @@
 """The four types of resources that are served, and in which order a change of several is told.
 
 Make before break: a cluster and its endpoints are told before the listener and the routes that
-lead to it; and it is taken away only after those are.
+lead to it.
 
 Source: xDS protocol, "Eventual consistency considerations".
 """

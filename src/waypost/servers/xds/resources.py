@@ -65,6 +65,13 @@ _ConnectionManager = _message(
 )
 _Router = _message("envoy.extensions.filters.http.router.v3.router_pb2", "Router")
 
+_HttpOptions = _message(
+    "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2", "HttpProtocolOptions"
+)
+_HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_AS_SPOKEN_TO: Final[dict[str, Any]] = {
+    "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}
+}
 _BY_ADS: Final[dict[str, Any]] = {"ads": {}, "resource_api_version": "V3"}
 
 
@@ -107,6 +114,8 @@ def _cluster(name: str, service: ServiceName, _: Collection[Record]) -> bytes:
         # Envoy would send to the unhealthy when few are left; here the registry has decided that
         # already: it holds back mass evictions, and offers a last resort itself.
         common_lb_config={"healthy_panic_threshold": {"value": 0}},
+        # To an instance, Envoy speaks what it was spoken to: HTTP/2, so gRPC too, or HTTP/1.
+        typed_extension_protocol_options={_HTTP: _packed(_HttpOptions(**_AS_SPOKEN_TO))},
     )
     return _encoded(cluster)
 

@@ -30,16 +30,19 @@ class Shelf:
         self._told: set[ServiceName] = set()
 
     def find(self, kind: Kind, name: str) -> Resource | None:
-        """Find a resource by the name that a client has for it; None if there is no such thing.
+        """Find a resource by the name that a client has for it; None if it can be no service.
 
-        The endpoints of a service without instances are known: there are none.
+        A service of which there is no instance is one without endpoints, and its listener, routes
+        and cluster are there.  So a call to it fails at once, where gRPC would wait 15 s for a
+        listener; and it works once there is an instance, where grpc-js 1.14 would not see a
+        listener that comes back as it was.
         """
         service = service_of(name)
         if not service:
             return None
         records = self._catalog().service(service)
-        if records is None:
-            return encode_resource(kind, name, service, ()) if kind == EDS else None
+        if records is None:  # not kept: anybody may ask for anything
+            return encode_resource(kind, name, service, ())
         kept = self._kept.setdefault(service, {})
         found = kept.get((kind, name))
         if found is None:
@@ -49,6 +52,11 @@ class Shelf:
             if kind == EDS:
                 self._tell_unreachable(service, [r.instance.host for r in records.values()])
         return found
+
+    def lists(self, name: str) -> bool:
+        """Whether a wildcard stands for this one too: it names a service that has an instance."""
+        service = service_of(name)
+        return name == name_of(service) and self._catalog().service(service) is not None
 
     def names(self) -> list[str]:
         """List the names of all services, as a wildcard asks for them."""

@@ -9,7 +9,6 @@ more than the names that changed meanwhile.
 - A taken response is not answered.  What the client has is not told again.
 - A response with listeners or clusters holds all of them, and what it leaves out is deleted; one
   with routes or endpoints holds those that changed.
-- A cluster is taken away when the listeners and routes are settled (see ``kinds``).
 
 Source: the xDS protocol, "State of the World".
 """
@@ -19,7 +18,7 @@ from collections.abc import Collection
 import msgspec
 
 from waypost.model import ServiceName
-from waypost.servers.xds.kinds import CDS, IN_ORDER, LDS, RDS, TOLD_WHOLE, Kind
+from waypost.servers.xds.kinds import IN_ORDER, TOLD_WHOLE, Kind
 from waypost.servers.xds.resources import Resource
 from waypost.servers.xds.subscription import (
     RESPONSE_BYTES_MAX,
@@ -90,11 +89,9 @@ class SotwStream:
     def take(self) -> Response | None:
         """What to send now; None until something comes in."""
         for kind in IN_ORDER:
-            response = self._compose(kind, deletes=kind != CDS)
+            response = self._compose(kind)
             if response is not None:
                 return response
-        if self._is_settled(LDS) and self._is_settled(RDS):
-            return self._compose(CDS, deletes=True)
         return None
 
     def _set_names(self, told: _Told, names: tuple[str, ...], *, is_first: bool) -> None:
@@ -112,12 +109,12 @@ class SotwStream:
         for name in [name for name in told.sent if not told.covers(name)]:
             del told.sent[name]  # the client forgets it by itself
 
-    def _compose(self, kind: Kind, *, deletes: bool) -> Response | None:
+    def _compose(self, kind: Kind) -> Response | None:
         told = self._subscriptions.get(kind)
         if told is None or told.outstanding is not None or not (told.dirty or told.owes):
             return None
         changed: dict[str, Resource] = {}
-        gone: dict[str, None] = {}
+        gone: list[str] = []
         left: dict[str, None] = {}
         size = 0
         for name in told.dirty:
@@ -128,18 +125,15 @@ class SotwStream:
             before = told.sent.get(name)
             if resource is None:
                 if before is not None and kind in TOLD_WHOLE:
-                    gone[name] = None
+                    gone.append(name)
             elif before is None or before.version != resource.version:
                 changed[name] = resource
                 size += len(resource.body)
         told.sent.update(changed)
+        for name in gone:
+            del told.sent[name]
         told.dirty = left
-        if deletes:
-            for name in gone:
-                del told.sent[name]
-        else:
-            told.dirty.update(gone)
-        if not (changed or told.owes or (gone and deletes)):
+        if not (changed or gone or told.owes):
             return None
         told.owes = False
         is_whole = kind in TOLD_WHOLE
@@ -148,7 +142,3 @@ class SotwStream:
             kind, str(self._nonce), list((told.sent if is_whole else changed).values())
         )
         return told.outstanding
-
-    def _is_settled(self, kind: Kind) -> bool:
-        told = self._subscriptions.get(kind)
-        return told is None or told.outstanding is None

@@ -16,8 +16,8 @@ from waypost.servers.xds.resources import Resource
 
 WILDCARD: Final = "*"
 NAMES_MAX: Final = 50_000
-RESPONSE_BYTES_MAX: Final = 1_000_000
-"""Above it, a response that may be cut is: gRPC takes 4 MB at once."""
+RESPONSE_BYTES_MAX: Final = 65_536
+"""Above it, a response that may be cut is: others have their turn, and gRPC takes 4 MB at most."""
 
 
 class Source(Protocol):
@@ -25,6 +25,10 @@ class Source(Protocol):
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Find one by the name that the client has for it."""
+        ...
+
+    def lists(self, name: str) -> bool:
+        """Whether a wildcard stands for this one too."""
         ...
 
     def names(self) -> list[str]:
@@ -125,8 +129,10 @@ class Subscription:
             self.dirty.update(dict.fromkeys(source.names()))
 
     def find(self, source: Source, name: str) -> Resource | None:
-        """Find a resource if the client wants it."""
-        return source.find(self.kind, name) if self.covers(name) else None
+        """Find a resource if the client wants it; by a wildcard, it wants those that are listed."""
+        if name in self.names or (self.covers(name) and source.lists(name)):
+            return source.find(self.kind, name)
+        return None
 
     def settle(self, nonce: str, error: str | None) -> Refusal | None:
         """The client answers a response; an answer to an older one says nothing any more."""
