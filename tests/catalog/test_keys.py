@@ -78,7 +78,8 @@ def test_forgotten_graves_hold_the_revision_of_every_prefix_up() -> None:
     assert len(keys.graves()) <= GRAVES_MAX
 
 
-KEYS = st.sampled_from(["a", "a/", "a/x", "a/x/1", "a/x/2", "a/y", "b", "b/x", "ab"])
+KEY_NAMES = ["a", "a/", "a/x", "a/x/1", "a/x/2", "a/y", "b", "b/x", "ab"]
+KEYS = st.sampled_from(KEY_NAMES)
 PREFIXES = ["", "a", "a/", "a/x", "a/x/", "a/x/1", "b", "b/", "zz", "ab"]
 STEPS = st.lists(
     st.one_of(
@@ -95,6 +96,7 @@ def test_the_revision_of_a_prefix_never_goes_back_and_misses_no_change(
     steps: list[tuple[str, str]],
 ) -> None:
     keys = Keys()
+    there = set[str]()
     shown = dict.fromkeys(PREFIXES, ((), 0))
 
     for revision, (verb, key) in enumerate(steps, 1):
@@ -111,4 +113,11 @@ def test_the_revision_of_a_prefix_never_goes_back_and_misses_no_change(
             assert latest >= latest_before
             if content != content_before:
                 assert latest == revision
+                assert keys.has_changed_under(prefix, revision - 1)
+            assert not keys.has_changed_under(prefix, latest)
             shown[prefix] = content, latest
+        for name in KEY_NAMES:
+            if name in there and keys.find(name) is None:
+                assert keys.is_removed_since(name, revision - 1)
+            assert not keys.is_removed_since(name, revision)
+        there = {pair.key for pair in keys.under("")}

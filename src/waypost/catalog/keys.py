@@ -117,12 +117,34 @@ class Keys:
         if not prefix:
             return self.revision
         latest = max((pair.revision for pair in self.under(prefix)), default=0)
+        latest = max(latest, self._buried_under(prefix))
+        return max(latest, self.forgotten) if latest else self.revision
+
+    def is_removed_since(self, key: str, revision: Revision) -> bool:
+        """Whether a key may have been removed after a revision, alone or with a prefix of it."""
+        graves = self._graves
+        return self.forgotten > revision or any(
+            graves.get(key[:length], 0) > revision for length in range(1, len(key) + 1)
+        )
+
+    def has_changed_under(self, prefix: str, revision: Revision) -> bool:
+        """Whether anything under a prefix may have changed after a revision."""
+        if self.revision <= revision:
+            return False
+        if not prefix or self.is_removed_since(prefix, revision):
+            return True
+        return self._buried_under(prefix) > revision or any(
+            pair.revision > revision for pair in self.under(prefix)
+        )
+
+    def _buried_under(self, prefix: str) -> Revision:
+        latest = 0
         for at in range(bisect_left(self._grave_keys, prefix), len(self._grave_keys)):
             key = self._grave_keys[at]
             if not key.startswith(prefix):
                 break
             latest = max(latest, self._graves[key])
-        return max(latest, self.forgotten) if latest else self.revision
+        return latest
 
     # Changing
 
@@ -174,6 +196,8 @@ class Keys:
         del self._grave_keys[low:high]
         if prefix:
             self._bury(prefix, revision)
+        else:
+            self.forgotten = revision
         return [pair.key for pair in gone]
 
     def _cut_out(self, prefix: str) -> list[Pair]:

@@ -32,6 +32,7 @@ from waypost.model import Revision, ServiceName, Source
 from waypost.node.admission import Admission, Kind
 from waypost.node.answers import Answers
 from waypost.node.engine import Engine
+from waypost.node.key_waits import KeyWaits
 from waypost.node.liveness import Liveness
 from waypost.node.others import OtherNodes
 from waypost.node.rounds import Rounds
@@ -48,6 +49,7 @@ CheckListener = Callable[[Revision, Sequence[ServiceName]], None]
 TICK_S: Final = 0.05
 STALL_S: Final = 0.5
 """A tick that comes later than this was stalled: nobody was heard meanwhile."""
+KEYS_BYTES_MAX: Final = 256 << 20
 AGE_UNKNOWN_MS: Final = 2**53 - 1
 BOOKMARK_NS: Final = 10_000_000_000
 
@@ -72,6 +74,8 @@ class Node:
         self.replica = Replica(catalog)
         self.answers = Answers(catalog)
         self.watches = Watches(catalog)
+        self.key_waits = KeyWaits()
+        self.keys_bytes_max = KEYS_BYTES_MAX
         self.writes = Writes(self.replica, clock, wall_ms)
         self.offer = self.writes.offer
         """Take a write on; see ``Writes.offer``."""
@@ -166,6 +170,8 @@ class Node:
         if applied.rechecked:
             for listener in list(self.check_listeners):
                 listener(index, applied.rechecked)
+        if applied.touched is not None:
+            self.key_waits.publish(applied.touched)
 
     def refused(self, token: int, error: WaypostError, *, is_certain: bool = False) -> None:
         """What was appended or asked for under ``token`` did not happen, or may have."""
@@ -207,6 +213,7 @@ class Node:
         self.watches.replace(catalog)
         for listener in list(self.check_listeners):
             listener(catalog.revision, [*catalog.service_names(), ""])
+        self.key_waits.wake_all()
         self._liveness.settle(self.clock())
         self.settled()
 

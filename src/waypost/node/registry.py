@@ -37,6 +37,7 @@ from waypost.errors import (
 from waypost.model import Health, Instance, Record, Revision, Source, check_instance
 from waypost.node.check_verbs import CheckVerbs
 from waypost.node.feed import Feed, FeedItem
+from waypost.node.key_verbs import KeyVerbs
 from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.refusal import raised
@@ -107,6 +108,8 @@ class Registry:
         self.checks_revision = checks.checks_revision
         self.nodes_revision = checks.nodes_revision
         self.on_checks = checks.on_checks
+        self.keys = KeyVerbs(node, self.write)
+        """The verbs for keys and their holders."""
 
     # Writes
 

@@ -8,9 +8,13 @@ from waypost.servers.consul import (
     catalog,
     catalog_writes,
     checks,
+    events,
     health,
+    kv,
     register,
+    sessions,
     status,
+    txn,
 )
 from waypost.servers.consul.absent import why_absent
 from waypost.servers.consul.operations import Operation, Perform
@@ -25,6 +29,10 @@ OPERATIONS: tuple[Operation, ...] = tuple(
         health.OPERATIONS,
         register.OPERATIONS,
         status.OPERATIONS,
+        kv.OPERATIONS,
+        sessions.OPERATIONS,
+        txn.OPERATIONS,
+        events.OPERATIONS,
     )
 )
 
