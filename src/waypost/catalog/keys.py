@@ -116,8 +116,7 @@ class Keys:
         """Tell the revision of a prefix."""
         if not prefix:
             return self.revision
-        latest = max((pair.revision for pair in self.under(prefix)), default=0)
-        latest = max(latest, self._buried_under(prefix))
+        latest = self._latest_under(prefix)
         return max(latest, self.forgotten) if latest else self.revision
 
     def is_removed_since(self, key: str, revision: Revision) -> bool:
@@ -128,14 +127,23 @@ class Keys:
         )
 
     def has_changed_under(self, prefix: str, revision: Revision) -> bool:
-        """Whether anything under a prefix may have changed after a revision."""
+        """Whether anything under a prefix may have changed after a revision.
+
+        Never after the revision that ``revision_under`` tells.
+        """
         if self.revision <= revision:
             return False
-        if not prefix or self.is_removed_since(prefix, revision):
+        if not prefix:
             return True
-        return self._buried_under(prefix) > revision or any(
-            pair.revision > revision for pair in self.under(prefix)
-        )
+        latest = self._latest_under(prefix)
+        if latest:
+            return max(latest, self.forgotten) > revision
+        return self.is_removed_since(prefix, revision)
+
+    def _latest_under(self, prefix: str) -> Revision:
+        """Of the latest change under a prefix that is known; 0 for none."""
+        latest = max((pair.revision for pair in self.under(prefix)), default=0)
+        return max(latest, self._buried_under(prefix))
 
     def _buried_under(self, prefix: str) -> Revision:
         latest = 0
