@@ -148,10 +148,14 @@ class Call:
         done = await self.registry.write(commands)
         for outcome in done.outcomes:
             raised(outcome)
-        if done.revision > self.registry.revision:
-            with contextlib.suppress(TooStale):
-                await self.registry.make_fresh(Resolve("", PLAIN_QUERY, min_revision=done.revision))
+        await self.written(done.revision)
         return done.revision
+
+    async def written(self, revision: Revision) -> None:
+        """Let this node come as far as what was just written, so that its client sees it."""
+        if revision > self.registry.revision:
+            with contextlib.suppress(TooStale):
+                await self.registry.make_fresh(Resolve("", PLAIN_QUERY, min_revision=revision))
 
     def shapes(self) -> Shapes:
         """The forms of this moment."""
