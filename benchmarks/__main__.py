@@ -5,6 +5,7 @@ cluster the same work on three nodes of ours and of etcd (needs them too)
 failover how long nobody is answered when the leader of three is killed; beside etcd
 crash   from the SIGKILL of a provider to a consumer's view without it; a change to a thousand
         watchers; a hundred SIGKILLs of the registry under load
+dns     queries a second by dnsperf, and how many are lost (needs it: Debian dnsperf)
 scale   a million instances on one node
 micro   the policies, the catalog and the log, each alone
 """
@@ -13,7 +14,7 @@ import importlib
 import sys
 import time
 
-NAMES = ("etcd", "cluster", "failover", "crash", "scale", "micro")
+NAMES = ("etcd", "cluster", "failover", "crash", "dns", "scale", "micro")
 
 
 def main() -> int:

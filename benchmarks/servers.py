@@ -22,6 +22,7 @@ class Ours:
         self.process = process
         self.native = ready["native"]
         self.http = ready["http"]
+        self.dns = ready["dns"]
 
     @property
     def native_address(self) -> tuple[str, int]:

@@ -1,0 +1,218 @@
+"""The programs of others that ask the DNS door, and what they would call."""
+
+import http.client
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.doors.over_http import eventually
+from tests.processes.cluster import free_ports
+
+from waypost.model import Health, Instance
+from waypost.node.bootstrap import NodeConfig
+from waypost.servers.dns.settings import DnsSettings
+from waypost.standalone import StandaloneThread
+
+SERVICE = "web"
+ALL = ("127.0.0.2", "127.0.0.3")
+
+
+def program(name: str, package: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    assert found is not None, f"{name} is not installed: apt-get install {package}"
+    return found
+
+
+class Registry:
+    """A registry in memory with its DNS door; a context manager."""
+
+    def __init__(self, settings: DnsSettings | None = None, *, dns_port: int = 0) -> None:
+        self._thread = StandaloneThread(
+            NodeConfig(), native_port=0, http_port=None, dns_port=dns_port, dns=settings
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.dns = self._thread.standalone.dns_address
+        self.port = self.dns.rpartition(":")[2]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.stop()
+
+    def register(
+        self, instance_id: str, host: str, port: int = 80, service: str = SERVICE, **fields: Any
+    ) -> None:
+        instance = Instance(service, instance_id, host, port, **fields)
+        verbs = self._thread.standalone.registry
+        self._thread.submit(verbs.register(instance, ttl_ms=0)).result()
+
+    def say(self, instance_id: str, health: Health) -> None:
+        verbs = self._thread.standalone.registry
+        self._thread.submit(verbs.set_health(SERVICE, instance_id, health)).result()
+
+    def deregister(self, instance_id: str) -> None:
+        verbs = self._thread.standalone.registry
+        self._thread.submit(verbs.deregister(SERVICE, instance_id)).result()
+
+
+class Backends:
+    """A server on each of ``ALL``, at one port, that says where it is; a context manager."""
+
+    def __enter__(self) -> Self:
+        (self.port,) = free_ports(1)
+        self._servers = [ThreadingHTTPServer((host, self.port), _Here) for host in ALL]
+        self._threads = [threading.Thread(target=each.serve_forever) for each in self._servers]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+class _Here(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = str(self.server.server_address[0]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Proxy:
+    """A proxy of others that finds its backends by DNS; a context manager."""
+
+    def __init__(self, directory: Path, command: list[str], port: int) -> None:
+        self._directory = directory
+        self._command = command
+        self._port = port
+
+    def __enter__(self) -> Self:
+        self._log = self._directory / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        eventually(self._is_there, self._log.read_text)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+    def seen(self) -> set[str]:
+        """Which backends it calls now, out of a few requests."""
+        found = {self._get() for _ in range(8)}
+        return found if None not in found else set()
+
+    def _get(self) -> str | None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            return answer.read().decode() if answer.status == 200 else None
+        finally:
+            connection.close()
+
+    def _is_there(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            self._get()
+        except OSError:
+            return False
+        return True
+
+
+def nginx(directory: Path, resolver: str, backend_port: int) -> Proxy:
+    (port,) = free_ports(1)
+    config = directory / "nginx.conf"
+    config.write_text(
+        f"""daemon off; master_process off; pid {directory}/pid; error_log stderr;
+        events {{}}
+        http {{
+            access_log off; client_body_temp_path {directory}; proxy_temp_path {directory};
+            fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
+            resolver {resolver} valid=1s ipv6=off;
+            server {{
+                listen 127.0.0.1:{port};
+                location / {{
+                    set $service {SERVICE}.service.waypost;
+                    proxy_pass http://$service:{backend_port};
+                }}
+            }}
+        }}"""
+    )
+    command = [program("nginx", "nginx-light"), "-p", str(directory), "-c", str(config)]
+    return Proxy(directory, command, port)
+
+
+def haproxy(directory: Path, resolver: str) -> Proxy:
+    (port,) = free_ports(1)
+    config = directory / "haproxy.cfg"
+    config.write_text(
+        f"""
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+resolvers waypost
+    nameserver one {resolver}
+    accepted_payload_size 8192
+    timeout resolve 200ms
+    timeout retry 200ms
+    hold valid 200ms
+    hold nx 200ms
+    hold obsolete 200ms
+listen web
+    bind 127.0.0.1:{port}
+    http-reuse never
+    server-template web 4 _{SERVICE}._tcp.service.consul resolvers waypost init-addr none
+"""
+    )
+    return Proxy(directory, [program("haproxy", "haproxy"), "-f", str(config), "-db"], port)
+
+
+def dig(port: str, *words: str, at: str = "127.0.0.1") -> list[str]:
+    """What dig prints of the answers, a line each."""
+    return _asked(program("dig", "bind9-dnsutils"), port, at, *words)
+
+
+def kdig(port: str, *words: str, at: str = "127.0.0.1") -> list[str]:
+    """What kdig prints of the answers, a line each."""
+    return _asked(program("kdig", "knot-dnsutils"), port, at, *words)
+
+
+def _asked(command: str, port: str, at: str, *words: str) -> list[str]:
+    done = subprocess.run(
+        [command, f"@{at}", "-p", port, "+short", *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return [line for line in done.stdout.splitlines() if line]
