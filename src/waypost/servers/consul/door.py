@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from waypost.node.registry import Registry
 from waypost.servers.consul.asked import Asked
+from waypost.servers.consul.blocking import Waits
 from waypost.servers.consul.operations import Call, Door, read_headers
 from waypost.servers.consul.refusals import refused
 from waypost.servers.consul.replies import JSON, Reply
@@ -48,6 +49,11 @@ class ConsulDoor:
         except Exception as error:  # noqa: BLE001 - told in plain text, and logged
             reply = refused(error)
         await _send(reply, send)
+
+    @property
+    def waits(self) -> Waits:
+        """Who waits here."""
+        return self._door.waits
 
     def close(self) -> None:
         """Answer every blocking query now."""

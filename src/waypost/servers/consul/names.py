@@ -62,11 +62,11 @@ def service_id_of(instance: Instance) -> str:
 def qualified_id(service_id: str, node: str) -> str:
     """The id of an instance on a node, unique within the service."""
     qualified = f"{service_id}@{node}"
-    if _ID.fullmatch(qualified):
+    if _ID.fullmatch(qualified) and "@" not in node:  # or it would not be the only one
         return qualified
     return f"id-{hashlib.blake2b(qualified.encode(), digest_size=12).hexdigest()}"
 
 
 def is_plain_id(service_id: str) -> bool:
-    """Whether it may be an instance's id as it is."""
-    return _ID.fullmatch(service_id) is not None
+    """Whether it may be an instance's id as it is, and is no other's with its node."""
+    return _ID.fullmatch(service_id) is not None and "@" not in service_id
