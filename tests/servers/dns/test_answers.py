@@ -209,10 +209,15 @@ def test_the_domain_has_a_name_server_that_resolves(door: Door) -> None:
 
 def test_a_node_and_an_address_are_found_backwards_and_forwards(door: Door) -> None:
     door.known.nodes["db.east"] = ["10.9.0.1", "::9"]
-    door.known.addresses["10.0.0.1"] = ["web", "team-a/orders"]
+    door.known.meta["db.east"] = {"rack": "7", "note": "x" * 300}
+    door.known.addresses[b"\x0a\0\0\1"] = ["web", "team-a/orders"]
 
     assert told(door.ask("db.east.node.waypost")) == ["10.9.0.1"]
     assert told(door.ask("db.east.node.dc1.consul", "AAAA")) == ["::9"]
+    assert told(door.ask("db.east.node.waypost", "TXT")) == [
+        f'"note={"x" * 250}","{"x" * 50}"',
+        '"rack=7"',
+    ]
     assert told(door.ask("1.0.0.10.in-addr.arpa", "PTR")) == [
         "orders.team-a.service.waypost.",
         "web.service.waypost.",

@@ -26,7 +26,8 @@ class Written:
         self.services: dict[str, dict[str, Record]] = {}
         self.revisions: dict[str, int] = {}
         self.nodes: dict[str, list[str]] = {}
-        self.addresses: dict[str, list[str]] = {}
+        self.meta: dict[str, dict[str, str]] = {}
+        self.addresses: dict[bytes, list[str]] = {}
 
     def put(self, one: Instance, health: Health = "passing", *, suspect: bool = False) -> None:
         self.revision += 1
@@ -51,7 +52,10 @@ class Written:
     def hosts_of_node(self, name: str) -> list[str]:
         return self.nodes.get(name, [])
 
-    def names_of_address(self, address: str) -> list[str]:
+    def meta_of_node(self, name: str) -> Mapping[str, str]:
+        return self.meta.get(name, {})
+
+    def services_at(self, address: bytes) -> list[str]:
         return self.addresses.get(address, [])
 
 

@@ -31,12 +31,14 @@ from waypost.servers.dns.message import (
     SOA,
     SRV,
     TO_QUESTION,
+    TXT,
     A,
     Question,
     write_name,
     write_record,
     write_soa,
     write_srv,
+    write_texts,
 )
 from waypost.servers.dns.names import (
     DOMAINS,
@@ -91,7 +93,11 @@ class Known(Protocol):
         """Where a machine is reached, as far as that is known."""
         ...
 
-    def names_of_address(self, address: str) -> list[str]:
+    def meta_of_node(self, name: str) -> Mapping[str, str]:
+        """What else is known of a machine."""
+        ...
+
+    def services_at(self, address: bytes) -> list[str]:
         """The services on an address."""
         ...
 
@@ -155,12 +161,7 @@ class Zone:
             case OfService(candidates):
                 return self._service(question, candidates)
             case OfNode(name):
-                hosts = self._known.hosts_of_node(name)
-                found = [a for a in map(read_host, hosts) if isinstance(a, bytes)]
-                if not found:
-                    return self._none(question, NXDOMAIN, depends_on_all=True)
-                items = self._addresses(question, dict.fromkeys(found, 1.0), self._settings.ttl_s)
-                return self._some(question, items, depends_on_all=True)
+                return self._node(question, name)
             case OfAddress(address):
                 items = self._addresses(question, {address: 1.0}, self._settings.ttl_s)
                 return self._some(question, items)
@@ -311,9 +312,24 @@ class Zone:
         numbers = (serial, _REFRESH_S, _RETRY_S, _EXPIRE_S, ttl_s)
         return write_soa(owner, ttl_s, b"\x02ns" + owner, b"\x0ahostmaster" + owner, numbers)
 
-    def _reverse(self, question: Question, address: str) -> Answer | None:
+    def _node(self, question: Question, name: str) -> Answer:
+        hosts = map(read_host, self._known.hosts_of_node(name))
+        shares = {host: 1.0 for host in hosts if isinstance(host, bytes)}
+        if not shares:
+            return self._none(question, NXDOMAIN, depends_on_all=True)
+        ttl_s = self._settings.ttl_s
+        items = self._addresses(question, shares, ttl_s)
+        if question.kind in (TXT, ANY):
+            meta = self._known.meta_of_node(name)
+            items += tuple(
+                Item(write_record(TO_QUESTION, TXT, ttl_s, write_texts(f"{key}={value}".encode())))
+                for key, value in meta.items()
+            )
+        return self._some(question, items, depends_on_all=True)
+
+    def _reverse(self, question: Question, address: bytes) -> Answer | None:
         """The services on an address; it is not ours if there is none."""
-        names = self._known.names_of_address(address)
+        names = self._known.services_at(address)
         if not names:
             return None
         items: tuple[Item, ...] = ()

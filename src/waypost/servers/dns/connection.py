@@ -25,6 +25,7 @@ class Connection(asyncio.Protocol):
         self._all = all_of_them
         self._answer = answer
         self._said = bytearray()
+        self._is_deaf = False
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
         self.peer: tuple[Any, ...] = ()
@@ -44,11 +45,26 @@ class Connection(asyncio.Protocol):
         self._all.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Answer each whole query."""
+        """Take in what it says."""
+        self._said += data
+        self._answer_all()
+
+    def pause_writing(self) -> None:
+        """It does not read: what it asks waits."""
+        self._is_deaf = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._is_deaf = False
+        self._transport.resume_reading()
+        self._answer_all()
+
+    def _answer_all(self) -> None:
+        """Answer each whole query, for as long as the answers are read."""
         said = self._said
-        said += data
         at = 0
-        while len(said) - at >= _LENGTH.size:
+        while len(said) - at >= _LENGTH.size and not self._is_deaf:
             (length,) = _LENGTH.unpack_from(said, at)
             if length < HEADER.size:
                 self.abort()
@@ -63,14 +79,6 @@ class Connection(asyncio.Protocol):
         if at:
             self._timer.cancel()
             self._await_more()
-
-    def pause_writing(self) -> None:
-        """It does not read."""
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self._transport.resume_reading()
 
     def send(self, reply: bytes) -> None:
         """Answer one of its queries."""

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from waypost.servers.dns.message import QUESTION_AT, RA
+from waypost.servers.dns.message import AA, QUESTION_AT, RA
 
 WAIT_S: Final = 2.0
 AT_ONCE_MAX: Final = 512
@@ -42,7 +42,7 @@ class Forwarder:
                     async with asyncio.timeout(WAIT_S):
                         answer = await ask(host, port, query, end)
                     (flags,) = _FLAGS.unpack_from(answer, 2)
-                    return data[:2] + _FLAGS.pack(flags | RA) + answer[4:]
+                    return data[:2] + _FLAGS.pack(flags & ~AA | RA) + answer[4:]
         finally:
             self._waiting -= 1
         return None

@@ -19,6 +19,7 @@ NS: Final = 2
 CNAME: Final = 5
 SOA: Final = 6
 PTR: Final = 12
+TXT: Final = 16
 AAAA: Final = 28
 SRV: Final = 33
 OPT: Final = 41
@@ -198,6 +199,12 @@ def write_srv(
 ) -> bytes:
     """Where a service is."""
     return write_record(owner, SRV, ttl_s, struct.pack("!HHH", priority, weight, port) + target)
+
+
+def write_texts(text: bytes) -> bytes:
+    """The data of a TXT record: a text, in strings of 255 bytes at most."""
+    parts = [text[at : at + 255] for at in range(0, len(text), 255)]
+    return b"".join(bytes((len(part),)) + part for part in parts)
 
 
 def write_opt(code: int) -> bytes:

@@ -73,7 +73,7 @@ class Nothing(msgspec.Struct, frozen=True, gc=False):
 class Reverse(msgspec.Struct, frozen=True, gc=False):
     """Who has this address."""
 
-    address: str
+    address: bytes
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):
@@ -144,7 +144,7 @@ def _reverse(labels: Labels) -> Meaning:
     else:
         return Outside()
     try:
-        return Reverse(str(ipaddress.ip_address(text)))
+        return Reverse(ipaddress.ip_address(text).packed)
     except ValueError:
         return Outside()
 

@@ -1,0 +1,315 @@
+"""The door with its sockets, over a real node."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from dnslib import RR, DNSRecord
+from tests.servers.dns.world import code, told
+
+from waypost.checks import NodeEntry
+from waypost.model import Instance
+from waypost.node.bootstrap import NodeConfig
+from waypost.servers.dns import connection
+from waypost.servers.dns.connection import Connection
+from waypost.servers.dns.settings import DnsSettings
+from waypost.standalone import Standalone, new_event_loop
+
+
+class World:
+    """A registry and its DNS door."""
+
+    def __init__(self, standalone: Standalone) -> None:
+        self.registry = standalone.registry
+        host, port = standalone.dns_address.rsplit(":", 1)
+        self.address = (host.strip("[]"), int(port))
+
+    async def register(self, service: str, instance_id: str, host: str, **fields: Any) -> None:
+        await self.registry.register(Instance(service, instance_id, host, 80, **fields), ttl_ms=0)
+
+    async def ask(self, name: str, kind: str = "A") -> DNSRecord:
+        query = DNSRecord.question(name, kind)
+        reply = DNSRecord.parse(await self.send(bytes(query.pack())))
+        assert reply.header.id == query.header.id
+        return reply
+
+    async def send(self, data: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(self.address)
+            client.send(data)
+            async with asyncio.timeout(10):
+                return await loop.sock_recv(client, 65_535)
+
+
+@asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[World]:
+    standalone = Standalone(
+        NodeConfig(), native_port=0, http_port=None, **{"dns_port": 0, **options}
+    )
+    await standalone.start()
+    try:
+        yield World(standalone)
+    finally:
+        await standalone.stop()
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(asyncio.wait_for(story(), 60))
+
+
+def frame(query: bytes) -> bytes:
+    return struct.pack("!H", len(query)) + query
+
+
+async def read_reply(reader: asyncio.StreamReader) -> DNSRecord:
+    (length,) = struct.unpack("!H", await reader.readexactly(2))
+    return DNSRecord.parse(await reader.readexactly(length))
+
+
+def test_it_is_there_only_where_it_was_asked_for() -> None:
+    async def story() -> None:
+        for options in ({"dns_port": None}, {"without": {"dns"}}):
+            standalone = Standalone(
+                NodeConfig(), native_port=0, http_port=None, **{"dns_port": 0, **options}
+            )
+            await standalone.start()
+            assert standalone.dns_address == ""
+            await standalone.stop()
+
+    run(story)
+
+
+def test_both_transports_are_on_one_port_and_are_free_again_afterwards() -> None:
+    async def story() -> None:
+        async with serving() as world:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as other, pytest.raises(OSError):
+                    other.bind(world.address)
+        async with serving(dns_port=world.address[1]) as again:
+            assert again.address == world.address
+
+    run(story)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_port_that_is_taken_for_either_transport_is_an_error(kind: int) -> None:
+    async def story() -> None:
+        with socket.socket(socket.AF_INET, kind) as holder:
+            holder.bind(("127.0.0.1", 0))
+            with pytest.raises(OSError):
+                async with serving(dns_port=holder.getsockname()[1]):
+                    pass
+
+    run(story)
+
+
+def test_many_queries_on_one_connection_are_all_answered_however_they_are_cut() -> None:
+    async def story() -> None:
+        async with serving() as world:
+            await world.register("web", "a", "10.0.0.1")
+            reader, writer = await asyncio.open_connection(*world.address)
+            queries = [DNSRecord.question("web.service.waypost") for _ in range(5)]
+            said = b"".join(frame(bytes(query.pack())) for query in queries)
+            for at in range(0, len(said), 7):
+                writer.write(said[at : at + 7])
+                await writer.drain()
+                await asyncio.sleep(0)
+            ids = [(await read_reply(reader)).header.id for _ in queries]
+            assert ids == [query.header.id for query in queries]
+            writer.close()
+
+    run(story)
+
+
+def test_a_connection_that_sends_no_dns_or_nothing_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "IDLE_S", 0.1)
+
+    async def story() -> None:
+        async with serving() as world:
+            for said in (b"\x00\x01x", b"", b"\x00\x40half"):
+                reader, writer = await asyncio.open_connection(*world.address)
+                writer.write(said)
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+
+    run(story)
+
+
+def test_connections_beyond_the_limit_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECTIONS_MAX", 2)
+
+    async def story() -> None:
+        async with serving() as world:
+            await world.register("web", "a", "10.0.0.1")
+            kept = [await asyncio.open_connection(*world.address) for _ in range(2)]
+            for reader, writer in kept:
+                writer.write(frame(bytes(DNSRecord.question("web.service.waypost").pack())))
+                assert told(await read_reply(reader)) == ["10.0.0.1"]
+            reader, writer = await asyncio.open_connection(*world.address)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            for _, each in kept:
+                each.close()
+
+    run(story)
+
+
+class Deaf:
+    """A transport to a client that takes one answer at a time."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.does_read = True
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return ("127.0.0.1", 1)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.client.pause_writing()
+
+    def pause_reading(self) -> None:
+        self.does_read = False
+
+    def resume_reading(self) -> None:
+        self.does_read = True
+
+
+def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them_and_is_not_read() -> None:
+    async def story() -> None:
+        client = Connection(set(), lambda asking, query: asking.send(query))
+        transport: Any = Deaf()
+        transport.client = client
+        client.connection_made(transport)
+        queries = [bytes([number]) * 12 for number in range(5)]
+
+        client.data_received(b"".join(map(frame, queries)))
+
+        for count in range(1, 6):
+            assert transport.written == list(map(frame, queries[:count]))
+            assert not transport.does_read
+            client.resume_writing()
+        assert transport.does_read
+        client.connection_lost(None)
+
+    run(story)
+
+
+def test_nodes_and_addresses_are_found_in_the_registry() -> None:
+    async def story() -> None:
+        async with serving() as world:
+            await world.register("web", "a", "10.0.0.1", node="Rack-1")
+            await world.register("team/orders", "b", "10.0.0.1", node="Rack-1")
+            assert told(await world.ask("rack-1.node.waypost")) == ["10.0.0.1"]
+            assert told(await world.ask("1.0.0.10.in-addr.arpa", "PTR")) == [
+                "orders.team.service.waypost.",
+                "web.service.waypost.",
+            ]
+
+            await world.registry.put_node(NodeEntry("Rack-1", "10.0.9.9", meta={"room": "b"}))
+            assert told(await world.ask("rack-1.node.waypost")) == ["10.0.9.9"]
+            assert told(await world.ask("rack-1.node.waypost", "TXT")) == ['"room=b"']
+
+            await world.register("web", "a", "10.0.0.2", node="Rack-1")
+            await world.register("new", "n", "10.0.0.3")
+            assert told(await world.ask("2.0.0.10.in-addr.arpa", "PTR")) == ["web.service.waypost."]
+            assert told(await world.ask("3.0.0.10.in-addr.arpa", "PTR")) == ["new.service.waypost."]
+            await world.registry.set_health("team/orders", "b", "critical")
+            assert code(await world.ask("1.0.0.10.in-addr.arpa", "PTR")) == "REFUSED"
+            await world.registry.deregister("new", "n")
+            assert code(await world.ask("3.0.0.10.in-addr.arpa", "PTR")) == "REFUSED"
+
+    run(story)
+
+
+class Upstream(asyncio.DatagramProtocol):
+    """Somebody else's DNS server; it may lie."""
+
+    def __init__(self, *, lies: bool = False) -> None:
+        self._lies = lies
+        self.asked: list[str] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        query = DNSRecord.parse(data)
+        self.asked.append(str(query.q.qname))
+        reply = query.reply()
+        reply.add_answer(*RR.fromZone(f"{query.q.qname} 60 A 192.0.2.1"))
+        packed = bytes(reply.pack())
+        if self._lies:
+            packed = bytes([packed[0] ^ 1]) + packed[1:]
+        self._transport.sendto(packed, addr)
+
+
+@asynccontextmanager
+async def upstream(*, lies: bool = False) -> AsyncIterator[tuple[Upstream, tuple[str, int]]]:
+    transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Upstream(lies=lies), local_addr=("127.0.0.1", 0)
+    )
+    try:
+        yield server, transport.get_extra_info("sockname")
+    finally:
+        transport.close()
+
+
+def test_other_names_are_asked_of_others_if_we_are_told_to_and_ours_never() -> None:
+    async def story() -> None:
+        async with (
+            upstream() as (other, address),
+            serving(dns=DnsSettings(forward=(address,))) as world,
+        ):
+            reply = await world.ask("example.org")
+            assert (told(reply), reply.header.ra, reply.header.aa) == (["192.0.2.1"], 1, 0)
+            assert code(await world.ask("nobody.service.waypost")) == "NXDOMAIN"
+            assert other.asked == ["example.org."]
+
+            plain = DNSRecord.question("example.org")
+            plain.header.rd = 0
+            assert code(DNSRecord.parse(await world.send(bytes(plain.pack())))) == "REFUSED"
+
+    run(story)
+
+
+def test_an_answer_that_was_not_asked_for_is_none_and_the_next_server_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("waypost.servers.dns.forwarding.WAIT_S", 0.2)
+
+    async def story() -> None:
+        async with (
+            upstream(lies=True) as (liar, first),
+            upstream() as (_, second),
+            serving(dns=DnsSettings(forward=(first, second))) as world,
+            serving(dns=DnsSettings(forward=(first,))) as other,
+        ):
+            assert told(await world.ask("example.org")) == ["192.0.2.1"]
+            assert code(await other.ask("example.org")) == "SERVFAIL"
+            assert len(liar.asked) == 2
+
+    run(story)
+
+
+def test_nothing_but_the_configured_servers_is_ever_asked() -> None:
+    async def story() -> None:
+        async with serving() as world:
+            reply = await world.ask("example.org")
+            assert (code(reply), reply.header.ra) == ("REFUSED", 0)
+
+    run(story)
