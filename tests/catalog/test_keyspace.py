@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,28 +18,37 @@ from waypost.catalog.keyspace import (
 )
 from waypost.catalog.snapshots import digest, dump, load
 from waypost.catalog.state import Applied, Catalog
+from waypost.checks import Check, NodeEntry
 from waypost.commands import (
     Attach,
     CheckKey,
     CloseHolder,
     Command,
+    Deregister,
     Detach,
+    DropCheck,
     DropKey,
+    DropNode,
     Expire,
     FireEvent,
     LogBatch,
     OpenHolder,
     Operation,
     Outcome,
+    PutCheck,
     PutKey,
+    PutNode,
     ReadKey,
     Refused,
+    Register,
+    ReportCheck,
     Transact,
     decode_batch,
     encode_batch,
     encode_part,
 )
 from waypost.errors import UnknownHolder
+from waypost.model import Instance
 
 
 class World:
@@ -497,3 +507,90 @@ def test_the_keyspace_does_what_the_plain_one_does(steps: list[tuple[int, Comman
             assert not pair.holder or catalog.keyspace.holders.find(pair.holder)
 
     assert digest(load(dump(catalog))) == digest(catalog)
+
+
+# What a holder depends on
+
+
+WEB = Instance("web", "web-1", "10.0.0.1", 80, node="n")
+
+
+def checked(world: World, status: str = "passing") -> None:
+    world.do(
+        Register(WEB),
+        PutCheck("web", "web-1", "", Check("service:web"), status),  # type: ignore[arg-type]
+        PutCheck("", "", "n", Check("disk"), "passing"),
+    )
+
+
+def dependent(world: World) -> None:
+    opened = OpenHolder("h", "", "n", 0, "release", 0, ("serfHealth", "disk"), ("service:web",))
+    assert isinstance(world.do(opened), int)
+    world.do(PutKey("lock", b"", acquire="h"))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ReportCheck("web", "web-1", "", "service:web", "critical"),
+        ReportCheck("", "", "n", "disk", "critical"),
+        DropCheck("web", "web-1", "", "service:web"),
+        DropCheck("", "", "n", "disk"),
+        Deregister("web", "web-1"),
+        Register(Instance("web", "web-1", "10.0.0.1", 80, node="other")),
+    ],
+)
+def test_a_holder_ends_with_a_check_that_it_depends_on(end: Command) -> None:
+    world = World()
+    checked(world)
+    dependent(world)
+
+    for harmless in (
+        ReportCheck("web", "web-1", "", "service:web", "warning"),
+        ReportCheck("", "", "n", "disk", "passing", "fine"),
+        PutCheck("", "", "n", Check("another"), "critical"),
+    ):
+        world.do(harmless)
+        assert world.at("lock").holder == "h"
+    world.do(end)
+
+    assert world.at("lock").holder == ""
+    assert world.touched == ["lock"]
+    assert len(world.catalog.keyspace.holders) == 0
+    assert not world.catalog.keyspace.holders.dependent
+
+
+def test_a_holder_is_not_opened_on_a_check_that_is_critical_or_missing() -> None:
+    world = World()
+    opened = OpenHolder("h", "", "n", 0, "release", 0, (), ("service:web",))
+
+    assert isinstance(world.do(opened), Refused)
+    checked(world, "critical")
+    assert isinstance(world.do(opened), Refused)
+    world.do(ReportCheck("web", "web-1", "", "service:web", "passing"))
+    assert isinstance(world.do(opened), int)
+
+
+def test_a_node_takes_its_holders_with_it() -> None:
+    world = World()
+    world.do(PutNode(NodeEntry("n", "10.0.0.1")))
+    world.holder("h")
+    world.do(*leased("leased"))
+    world.do(PutKey("lock", b"", acquire="h"))
+
+    world.do(DropNode("n"))
+
+    assert len(world.catalog.keyspace.holders) == 0
+    assert world.catalog.session(session_of("leased")) is None
+    assert world.at("lock").holder == ""
+
+
+def test_what_depends_on_checks_is_read_back_from_a_snapshot() -> None:
+    world = World()
+    checked(world)
+    dependent(world)
+
+    world.catalog = load(dump(world.catalog))
+    world.do(ReportCheck("", "", "n", "disk", "critical"))
+
+    assert world.at("lock").holder == ""

@@ -132,7 +132,7 @@ class Checking(Directory):
         return 0
 
     def _drop_node(self, command: DropNode) -> Outcome:
-        """Its instances stay, and lose its checks."""
+        """Its instances stay, and lose its checks; the holders on it end."""
         name = command.node
         if name not in self.nodes.entries and name not in self.checks.nodes:
             return Refused(
@@ -143,6 +143,9 @@ class Checking(Directory):
             self._set_of_node(name, ())
         if self.nodes.entries.pop(name, None) is not None:
             self._touch_node(name)
+            for holder in self.keyspace.holders.all():
+                if holder.node == name:
+                    self._close_holder(holder.id)
         return 0
 
     # What those are made of
@@ -194,6 +197,8 @@ class Checking(Directory):
         health, why = self.checks.replace(key, instance.node, held, states)
         self._touch(instance.service)
         self._show(record, health, why)
+        if self.keyspace.holders.dependent:
+            self._doubt_holders(instance.node)
 
     def _set_of_node(self, node: NodeName, states: States) -> None:
         self.checks.replace_of_node(node, states)
@@ -202,6 +207,8 @@ class Checking(Directory):
             record = self._services[key[0]].records[key[1]]
             held = self.checks.instances.get(key) or _declared(record)
             self._show(record, *self.checks.declare(key, node, held.declared, held.why))
+        if self.keyspace.holders.dependent:
+            self._doubt_holders(node)
 
     def _show(self, record: Record, health: Health, why: str) -> None:
         """Put a record anew if its checks changed what it shows."""

@@ -12,13 +12,15 @@ from waypost.catalog.capture import Capture
 from waypost.catalog.checks import Checks
 from waypost.catalog.eviction import draw
 from waypost.catalog.history import History
-from waypost.catalog.holders import session_of
+from waypost.catalog.holders import depends_on, session_of
 from waypost.catalog.keyspace import Keyspace
 from waypost.catalog.nodes import Nodes
 from waypost.catalog.origins import Origins
 from waypost.catalog.services import Service, is_orphan
 from waypost.catalog.sessions import Session, Sessions, listed, shard_of
-from waypost.commands import CloseHolder, KeyCommand, OpenHolder, Outcome
+from waypost.checks import NodeName
+from waypost.commands import CloseHolder, KeyCommand, OpenHolder, Outcome, Refused
+from waypost.errors import Invalid
 from waypost.model import (
     Change,
     ChangeKind,
@@ -177,17 +179,6 @@ class Directory:
         if self.keyspace.holders:
             self.keyspace.session_closed(session.id, self.revision, self.now_ms)
 
-    def _keyed(self, command: KeyCommand) -> Outcome:
-        session: Session | None = None
-        if isinstance(command, OpenHolder | CloseHolder):
-            session = self.sessions.find(session_of(command.id))
-        outcome = self.keyspace.apply(
-            command, self.revision, self.now_ms, has_session=session is not None
-        )
-        if session is not None and isinstance(command, CloseHolder):
-            self._close(session)
-        return outcome
-
     def _draw(self, service: Service, wanted: int) -> int:
         self._before_service(service)
         granted, service.bucket = draw(service.bucket, len(service.records), wanted, self.now_ms)
@@ -253,6 +244,8 @@ class Directory:
         key = instance.service, instance.id
         if instance.node != left:
             self.nodes.moved(key, left, instance.node)
+            if left and self.keyspace.holders.dependent:
+                self._doubt_holders(left)
         return self.checks.declare(key, instance.node, health, why)
 
     def _forget(self, instance: Instance) -> None:
@@ -262,6 +255,47 @@ class Directory:
             self.nodes.moved(key, instance.node, "")
         if self.checks.forget(key):
             self._touch(instance.service)
+            if self.keyspace.holders.dependent:
+                self._doubt_holders(instance.node)
+
+    def _doubt_holders(self, node: NodeName) -> None:
+        """Checks on a node changed: end the holders that depended on them."""
+        holders = self.keyspace.holders
+        for holder_id in list(holders.dependent.get(node, ())):
+            holder = holders.find(holder_id)
+            assert holder is not None, "whoever depends is open"
+            if any(self._is_lost(node, check_id) for check_id in depends_on(holder)):
+                self._close_holder(holder_id)
+
+    def _is_lost(self, node: NodeName, check_id: str) -> bool:
+        """Whether a check on a node, or on what runs there, is critical or gone."""
+        found = self.checks.find(("", ""), node, check_id)
+        if found is None:
+            own = (self.checks.find(key, "", check_id) for key in self.nodes.on(node))
+            found = next((state for state in own if state is not None), None)
+        return found is None or found.status == "critical"
+
+    def _close_holder(self, holder_id: str) -> int:
+        closed = self.keyspace.close(holder_id, self.revision, self.now_ms)
+        session = self.sessions.find(session_of(holder_id))
+        if session is not None:
+            self._close(session)
+        return closed
+
+    def _keyed(self, command: KeyCommand) -> Outcome:
+        if isinstance(command, CloseHolder):
+            return self._close_holder(command.id)
+        has_session = False
+        if isinstance(command, OpenHolder):
+            has_session = self.sessions.find(session_of(command.id)) is not None
+            lost = next((c for c in depends_on(command) if self._is_lost(command.node, c)), None)
+            if lost is not None:
+                return Refused(
+                    Invalid.code,
+                    f"checks: {lost!r} on node {command.node!r} is critical or is not there: a "
+                    "holder lives with its checks, so leave it out, or see to it first",
+                )
+        return self.keyspace.apply(command, self.revision, self.now_ms, has_session=has_session)
 
     def _touch(self, name: ServiceName) -> None:
         """A check of one of its instances changed."""

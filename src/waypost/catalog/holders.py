@@ -14,11 +14,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from waypost.commands import OpenHolder
 from waypost.model import Revision, SessionId
 
 HOLDERS_MAX: Final = 65_536
 LOCK_DELAY_MS_MAX: Final = 60_000
 _DELAYS_KEPT_MIN: Final = 64
+ALIVE: Final = "serfHealth"
+"""The check that every node has in Consul; it fails with the node alone, so it is none here."""
 _SESSION: Final = "holder:"
 
 
@@ -40,14 +43,19 @@ class Holder(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Holders:
-    """All open holders by id, in the order in which they were opened."""
+    """All open holders by id, in the order in which they were opened.
 
-    __slots__ = ("_by_id", "_delays", "_delays_kept", "revision")
+    Invariant: ``dependent`` lists exactly those that depend on a check.
+    """
+
+    __slots__ = ("_by_id", "_delays", "_delays_kept", "dependent", "revision")
 
     def __init__(self) -> None:
         self.revision: Revision = 0
         """Of the latest that was opened or closed."""
         self._by_id: dict[str, Holder] = {}
+        self.dependent: dict[str, dict[str, None]] = {}
+        """By node, those that some check keeps alive."""
         self._delays: dict[str, int] = {}
         self._delays_kept = _DELAYS_KEPT_MIN
 
@@ -65,10 +73,17 @@ class Holders:
     def put(self, holder: Holder) -> None:
         """Add one."""
         self._by_id[holder.id] = holder
+        if depends_on(holder):
+            self.dependent.setdefault(holder.node, {})[holder.id] = None
 
     def remove(self, holder: Holder) -> None:
         """Forget one."""
         del self._by_id[holder.id]
+        if depends_on(holder):
+            of_node = self.dependent[holder.node]
+            del of_node[holder.id]
+            if not of_node:
+                del self.dependent[holder.node]
 
     def hold_back(self, key: str, until_ms: int, now_ms: int) -> None:
         """Let nobody acquire a key until then."""
@@ -88,6 +103,11 @@ class Holders:
     def restore_delays(self, delays: list[tuple[str, int]]) -> None:
         """Put back what a snapshot holds."""
         self._delays.update(delays)
+
+
+def depends_on(holder: Holder | OpenHolder) -> list[str]:
+    """Tell the checks, of its node or of what runs there, without which a holder ends."""
+    return [each for each in (*holder.node_checks, *holder.service_checks) if each != ALIVE]
 
 
 def session_of(holder_id: str) -> SessionId:
