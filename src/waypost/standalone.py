@@ -16,6 +16,7 @@ import msgspec
 
 from waypost.errors import Rejected
 from waypost.node.bootstrap import NodeConfig, open_node
+from waypost.node.node import KEYS_BYTES_MAX
 from waypost.node.registry import Registry
 from waypost.servers.native.server import NativeServer
 from waypost.transport.port import NativePort
@@ -48,6 +49,7 @@ class Standalone:
         http_port: int | None = HTTP_PORT,
         dns_port: int | None = None,
         dns: "DnsSettings | None" = None,
+        keys_bytes_max: int = KEYS_BYTES_MAX,
         xds_port: int | None = None,
         without: Collection[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
@@ -59,6 +61,7 @@ class Standalone:
         self._http_port = http_port
         self._dns_port = dns_port
         self._dns_settings = dns
+        self._keys_bytes_max = keys_bytes_max
         self._xds_port = xds_port
         self._without = without
         self._clock = clock
@@ -93,6 +96,7 @@ class Standalone:
         except BaseException:
             port.close()
             raise
+        self.node.keys_bytes_max = self._keys_bytes_max
         self.registry = Registry(self.node)
         try:
             self.native = NativeServer(self.node, self.registry, self._host, self._native_port)

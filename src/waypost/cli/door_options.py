@@ -33,6 +33,14 @@ _OPTIONS = (
         help="Ask these DNS servers for all other names; without it they are refused.",
     ),
     click.option(
+        "--keys-max",
+        type=click.IntRange(1, 64 << 10),
+        default=256,
+        show_default=True,
+        metavar="MIB",
+        help="What the keys of Consul's KV may take in memory, in MiB.",
+    ),
+    click.option(
         "--without",
         default="",
         metavar="DOOR[,DOOR]",
@@ -57,6 +65,7 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
         dns_port: int,
         dns_ttl: str,
         dns_forward: str,
+        keys_max: int,
         xds_port: int | None,
         without: str,
         **others: Any,
@@ -66,6 +75,7 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
             "without": closed,
             "dns_port": None if "dns" in closed else dns_port,
             "dns": _dns_settings(dns_ttl, dns_forward),
+            "keys_bytes_max": keys_max << 20,
             "xds_port": xds_port,
         }
         return command(doors=doors, **others)

@@ -51,7 +51,6 @@ async def test_what_is_asked_for_is_kept(there: Mounted) -> None:
         Behavior="delete",
         TTL="1m30s",
         Checks=[],
-        ServiceChecks=[{"ID": "service:web", "Namespace": ""}],
     )
 
     shown = await info(there, session)
@@ -59,7 +58,38 @@ async def test_what_is_asked_for_is_kept(there: Mounted) -> None:
     assert (shown["Name"], shown["LockDelay"]) == ("worker", 5 * 10**9)
     assert (shown["Behavior"], shown["TTL"]) == ("delete", "1m30s")
     assert shown["NodeChecks"] == []
-    assert shown["ServiceChecks"] == [{"ID": "service:web", "Namespace": ""}]
+
+
+@served
+async def test_a_session_ends_with_a_check_of_its_node(there: Mounted) -> None:
+    service = {"Name": "web", "Check": {"TTL": "60s", "Status": "passing"}}
+    await there.ask("/v1/agent/service/register", method="PUT", json=service)
+    checks = [{"ID": "service:web", "Namespace": ""}]
+
+    session = await create(there, ServiceChecks=checks, LockDelay="0s")
+    await there.ask(f"/v1/kv/lock?acquire={session}", method="PUT", content=b"x")
+
+    assert (await info(there, session))["ServiceChecks"] == checks
+    await there.ask("/v1/agent/check/fail/service:web", method="PUT")
+    assert (await there.ask(f"/v1/session/info/{session}")).json() == []
+    assert "Session" not in (await there.ask("/v1/kv/lock")).json()[0]
+    refused = await there.ask(
+        "/v1/session/create", 500, method="PUT", json={"ServiceChecks": checks}
+    )
+    assert "'service:web'" in refused.text
+
+
+@served
+async def test_a_session_is_on_a_node_that_is_known(there: Mounted) -> None:
+    refused = await there.ask("/v1/session/create", 500, method="PUT", json={"Node": "far"})
+    assert refused.text == "Missing node registration"
+    node = {"Node": "far", "Address": "10.0.0.9"}
+    await there.ask("/v1/catalog/register", method="PUT", json=node)
+
+    session = await create(there, Node="far")
+    assert (await info(there, session))["Node"] == "far"
+    await there.ask("/v1/catalog/deregister", method="PUT", json={"Node": "far"})
+    assert (await there.ask("/v1/session/list")).json() == []
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import msgspec
 
 from waypost.catalog.holders import LOCK_DELAY_MS_MAX, Holder
 from waypost.commands import OpenHolder
-from waypost.errors import UnknownHolder
+from waypost.errors import Invalid, UnknownHolder
 from waypost.servers.consul.bodies import decode
 from waypost.servers.consul.durations import parse_ns, read_ns, shown
+from waypost.servers.consul.identity import Agent
 from waypost.servers.consul.key_topics import HoldersTopic
+from waypost.servers.consul.nodes import Nodes
 from waypost.servers.consul.operations import Call, Operation, check_datacenter
 from waypost.servers.consul.refusals import Refusal
 from waypost.servers.consul.replies import Reply
@@ -100,17 +102,22 @@ async def create(call: Call) -> Reply:
             f"Invalid session: at most {_CHECKS_MAX - 2} checks, and no text over "
             f"{_TEXT_CHARS_MAX} characters",
         )
+    if asked.node and not Nodes(call.registry.catalog, call.door.servers()).is_known(asked.node):
+        raise Refusal(500, "Missing node registration")
     opened = OpenHolder(
         "",
         asked.name,
-        asked.node or call.registry.name,
+        asked.node or Agent(call).node,
         _ttl_ms(asked.ttl),
         behavior,
         _lock_delay_ms(asked.lockdelay),
         tuple(node_checks),
         tuple(service_checks),
     )
-    revision, holder_id = await call.registry.keys.open(opened)
+    try:
+        revision, holder_id = await call.registry.keys.open(opened)
+    except Invalid as error:
+        raise Refusal(500, error.message) from None
     await call.written(revision)
     return call.plain({"ID": holder_id})
 
