@@ -136,7 +136,11 @@ class Registry:
 
     async def renew(self, service: str, instance_id: str) -> Revision:
         """Keep alive what ``register`` registered with a lease."""
-        record = self.record(service, instance_id)
+        try:
+            record = self.record(service, instance_id)
+        except (UnknownService, UnknownInstance):
+            await self._node.barrier()  # it may have been registered elsewhere a moment ago
+            record = self.record(service, instance_id)
         if record.session == "":
             return self._node.revision  # permanent: nothing runs out
         if record.session != _lease_of(service, instance_id):
