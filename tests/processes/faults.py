@@ -16,6 +16,7 @@ checkers say of the whole history.  Exit code 1: something was lost, stale, or f
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -34,6 +35,7 @@ import msgspec
 from tests.processes.cluster import ClusterProcesses, NodeProcess, ask
 from tests.processes.namespaces import Network, enter
 from tests.processes.steady_load import Failed, SteadyLoad, told
+from waypost.errors import WaypostError
 from waypost.wire import ClusterAsk
 
 Fault = Literal["kill", "stop", "partition", "wipe", "transfer"]
@@ -132,6 +134,17 @@ async def _until_led_again(load: SteadyLoad, since_ns: int) -> None:
             await asyncio.sleep(0.005)
 
 
+async def _until_all_are_past(cluster: ClusterProcesses, epoch: int) -> None:
+    """Wait until every node has left ``epoch``: before that, one more loss is one too many."""
+    async with asyncio.timeout(30):
+        for node in cluster.nodes.values():
+            newest = epoch
+            while newest <= epoch:
+                await asyncio.sleep(0.05)
+                with contextlib.suppress(OSError, WaypostError, TimeoutError):
+                    newest = (await ask(node.address, ClusterAsk("status"))).epoch
+
+
 @asynccontextmanager
 async def _fault(
     cluster: ClusterProcesses, network: Network | None, fault: Fault, number: int, seconds: float
@@ -164,14 +177,12 @@ async def _fault(
             victim = leader
             if number % 2 == 0:
                 victim = next(node for node in cluster.nodes.values() if node is not leader)
-            before = {each.nid for each in (await cluster.until_members("abc")).members}
+            before = (await cluster.until_members("abc")).epoch
             await asyncio.to_thread(victim.kill)
             victim.wipe()
             yield
             await _start(victim)
-            async with asyncio.timeout(30):
-                while {each.nid for each in (await cluster.until_members("abc")).members} == before:
-                    await asyncio.sleep(0.05)
+            await _until_all_are_past(cluster, before)
         case "transfer":
             await ask(leader.address, ClusterAsk("transfer"))
             yield
