@@ -151,6 +151,20 @@ async def test_an_index_of_another_life_is_told_the_lower_one_soon(there: Mounte
 
 
 @served
+async def test_the_very_first_change_of_a_registry_is_told(there: Mounted) -> None:
+    for path in (WEB, "/v1/catalog/services", "/v1/health/state/any"):
+        assert await index_of(there, path) >= 1
+    asked = [await begin(there, path) for path in (WEB, "/v1/catalog/services")]
+
+    await there.register("web", "w-1")
+
+    for each in asked:
+        answer = await woken(each)
+        assert "web" in answer.text
+        assert int(answer.headers["x-consul-index"]) > 1
+
+
+@served
 async def test_the_output_of_a_check_wakes_who_waits_for_its_service(there: Mounted) -> None:
     body = {"Name": "web", "Check": {"TTL": "1h", "Status": "passing"}}
     await there.ask("/v1/agent/service/register", method="PUT", json=body)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.types import Receive
 
-from waypost.commands import CheckCommand, Command, check_check_command
+from waypost.commands import CheckCommand, Command, Sweep, check_check_command
 from waypost.errors import TooStale, Unavailable
 from waypost.model import PLAIN_QUERY, Revision
 from waypost.node.refusal import raised
@@ -109,6 +109,10 @@ class Call:
         asked.check_cache_control()
         since, wait_s = asked.index, asked.wait_s
         await self._make_fresh()
+        if self.registry.revision == 0:
+            # No index may be 0, and whoever was told 1 of nothing would miss the first change.
+            with contextlib.suppress(Unavailable):
+                await self.registry.write([Sweep()])
         return await self.hold(topic, since, wait_s)
 
     async def hold(self, topic: Topic, since: Revision, wait_s: float) -> Revision:

