@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from waypost.model import Change, InstanceId, Record, ServiceName, resolvable
+from waypost.model import Change, ChangeKind, InstanceId, Record, ServiceName, resolvable
 from waypost.node.registry import Registry
 from waypost.servers.eureka.info import Action, InstanceInfo, Status, fields_of
 from waypost.servers.eureka.translating import info_of, status_of
@@ -29,6 +29,11 @@ Form = Literal["json", "xml"]
 WINDOW_MS: Final = 180_000
 AT_ONCE: Final = 100
 """So many instances are shown before others have their turn: a few milliseconds."""
+_ACTIONS: Final[dict[ChangeKind, Action]] = {
+    "up": "ADDED",
+    "changed": "MODIFIED",
+    "down": "DELETED",
+}
 _GZIP: Final = 31
 _GZIP_BYTES_MIN: Final = 1_024
 
@@ -182,24 +187,19 @@ class Listing:
         return info_of(record, status=status, ttl_ms=0 if session is None else session.ttl_ms)
 
     def _changed(self, changes: list[Change]) -> list[InstanceInfo]:
-        first: dict[tuple[ServiceName, InstanceId], Change] = {}
-        last: dict[tuple[ServiceName, InstanceId], Change] = {}
-        for change in changes:
-            key = change.record.instance.service, change.record.instance.id
-            first.setdefault(key, change)
-            last[key] = change
+        last = {
+            (change.record.instance.service, change.record.instance.id): change
+            for change in changes
+        }
         found: list[InstanceInfo] = []
         for (service, instance_id), change in last.items():
-            action: Action = "MODIFIED"
-            shown = self._service(service)
             if change.kind == "down":
-                action, info = "DELETED", self._info(change.record, True)
+                info = self._info(change.record, True)
             else:
+                shown = self._service(service)
                 assert shown is not None, "what did not go is there"
                 info = shown.infos[instance_id]
-                if first[service, instance_id].kind == "up":
-                    action = "ADDED"
-            found.append(msgspec.structs.replace(info, action=action))
+            found.append(msgspec.structs.replace(info, action=_ACTIONS[change.kind]))
         return found
 
 

@@ -1,0 +1,176 @@
+"""Clients of Eureka, as they are: they register, discover, and outlive the loss of a leader."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.doors.eureka.programs import Client, js_client, python_client, servers
+from tests.doors.over_http import Api, eventually
+from tests.doors.prometheus.program import Prometheus, Scraped
+from tests.processes.cluster import ClusterProcesses
+
+Start = Callable[..., Client]
+
+
+def sees(client: Client, app: str, expected: dict[str, str]) -> None:
+    """Wait until it does."""
+    eventually(
+        lambda: client.see(app) == expected,
+        lambda: f"{expected}, not {client.see(app)}\n{client.log()}",
+    )
+
+
+def health_is(api: Api, service: str, instance_id: str, expected: str) -> None:
+    eventually(
+        lambda: api.instances(service).get(instance_id, {}).get("health") == expected,
+        lambda: api.instances(service),
+    )
+
+
+@pytest.mark.slow  # they ask once a second
+@pytest.mark.parametrize("start", [python_client, js_client], ids=["py", "js"])
+def test_a_client_registers_and_sees_what_comes_fails_drains_and_goes(
+    cluster: ClusterProcesses, api: Api, tmp_path: Path, start: Start
+) -> None:
+    api.register("billing", "b-1", port=9001, zone="z")
+    with start(tmp_path / "client", servers(cluster), "shop", "shop-host", "9000") as client:
+        sees(client, "billing", {"b-1": "UP"})
+        health_is(api, "shop", "shop-host", "passing")
+        shop = api.instances("shop")["shop-host"]
+        assert (shop["host"], shop["port"]) == ("127.0.0.1", 9000)
+        sees(client, "SHOP", {"shop-host": "UP"})
+
+        api.register("billing", "b-2", port=9002)
+        sees(client, "billing", {"b-1": "UP", "b-2": "UP"})
+        api.say("billing", "b-1", "critical")
+        sees(client, "billing", {"b-1": "DOWN", "b-2": "UP"})
+        api.say("billing", "b-1", "warning")
+        sees(client, "billing", {"b-1": "UP", "b-2": "UP"})
+        api.say("billing", "b-2", "draining")
+        sees(client, "billing", {"b-1": "UP", "b-2": "OUT_OF_SERVICE"})
+        api.deregister("billing", "b-2")
+        sees(client, "billing", {"b-1": "UP"})
+        api.register("billing", "b-2", port=9002)
+        sees(client, "billing", {"b-1": "UP", "b-2": "UP"})
+
+        api.deregister("shop", "shop-host")  # it hears of it by its next heartbeat
+        health_is(api, "shop", "shop-host", "passing")
+
+        client.leave()
+        eventually(lambda: api.instances("shop") == {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [python_client, js_client], ids=["py", "js"])
+def test_a_client_keeps_its_registration_and_sees_more_while_the_leader_dies(
+    cluster: ClusterProcesses, api: Api, tmp_path: Path, start: Start
+) -> None:
+    leader = asyncio.run(cluster.leader())
+    nodes = servers(cluster, first=leader.name, root="/eureka/v2")
+    api.register("billing", "b-1")
+    with start(tmp_path / "client", nodes, "shop", "shop-host", "9000") as client:
+        sees(client, "billing", {"b-1": "UP"})
+        life = api.instances("shop")["shop-host"]["incarnation"]
+
+        leader.kill()
+        api.register("billing", "b-2", port=9002)
+        sees(client, "billing", {"b-1": "UP", "b-2": "UP"})
+        deadline = time.monotonic() + 8  # two leases
+        while time.monotonic() < deadline:
+            assert api.instances("shop")["shop-host"]["health"] == "passing", client.log()
+            time.sleep(0.5)
+        assert api.instances("shop")["shop-host"]["incarnation"] == life
+
+        client.process.kill()
+        eventually(lambda: api.instances("shop") == {})
+
+
+@pytest.mark.slow
+def test_an_override_by_the_python_client_holds_until_it_is_removed(
+    cluster: ClusterProcesses, api: Api, tmp_path: Path
+) -> None:
+    with python_client(tmp_path / "client", servers(cluster), "shop", "s-1", "9000") as client:
+        health_is(api, "shop", "s-1", "passing")
+
+        client.say("status OUT_OF_SERVICE")
+        health_is(api, "shop", "s-1", "draining")
+        sees(client, "shop", {"s-1": "OUT_OF_SERVICE"})
+        client.say("status UP")
+        health_is(api, "shop", "s-1", "passing")
+        client.say("status DOWN")
+        health_is(api, "shop", "s-1", "critical")
+        client.say("no-status")
+        health_is(api, "shop", "s-1", "passing")  # it registered, as its heartbeat was told to
+
+
+@pytest.mark.slow
+def test_a_call_by_the_python_client_reaches_a_provider_of_another_door(
+    cluster: ClusterProcesses, api: Api, tmp_path: Path
+) -> None:
+    with Scraped() as provider:
+        api.register("billing", "b-1", port=provider.port)
+        with python_client(tmp_path / "client", servers(cluster), "shop", "s", "9000") as client:
+            assert client.say("call billing") == "orders_served 42\n"
+
+
+@pytest.mark.slow
+def test_the_js_client_follows_deltas(cluster: ClusterProcesses, api: Api, tmp_path: Path) -> None:
+    arguments = servers(cluster), "shop", "shop-host", "9000", "delta"
+    with js_client(tmp_path / "client", *arguments) as client:
+        sees(client, "SHOP", {"shop-host": "UP"})
+
+        api.register("billing", "b-1")
+        sees(client, "billing", {"b-1": "UP"})
+        api.say("billing", "b-1", "critical")
+        sees(client, "billing", {"b-1": "DOWN"})
+        api.deregister("billing", "b-1")
+        sees(client, "billing", {})
+
+
+@pytest.mark.slow
+def test_prometheus_discovers_by_eureka_sd(
+    cluster: ClusterProcesses, api: Api, tmp_path: Path
+) -> None:
+    leader = asyncio.run(cluster.leader())
+    others = [node for node in cluster.nodes.values() if node is not leader]
+    sources = "".join(
+        f"\n    - {{server: 'http://{node.http}/eureka', refresh_interval: 200ms}}"
+        for node in others
+    )
+    job = f"""  - job_name: eureka
+    eureka_sd_configs:{sources}
+    relabel_configs:
+    - {{source_labels: [__meta_eureka_app_instance_id], target_label: id}}
+"""
+
+    def status() -> dict[str, str]:
+        return {
+            each["__meta_eureka_app_instance_id"]: each["__meta_eureka_app_instance_status"]
+            for each in prometheus.discovered("eureka")
+        }
+
+    with Scraped() as scraped:
+        api.register("orders", "o-1", port=scraped.port, zone="z1", meta={"team": "checkout"})
+        api.register("orders", "o-2", port=scraped.port)
+        with Prometheus(tmp_path / "prometheus", job) as prometheus:
+            prometheus.until({"o-1": "up", "o-2": "up"})
+            found = {
+                each["__meta_eureka_app_instance_id"]: each
+                for each in prometheus.discovered("eureka")
+            }
+            assert found["o-1"]["__meta_eureka_app_name"] == "ORDERS"
+            assert found["o-1"]["__meta_eureka_app_instance_metadata_team"] == "checkout"
+            assert found["o-1"]["__meta_eureka_app_instance_metadata_zone"] == "z1"
+
+            api.say("orders", "o-1", "critical")
+            api.say("orders", "o-2", "draining")
+            eventually(lambda: status() == {"o-1": "DOWN", "o-2": "OUT_OF_SERVICE"})
+
+            leader.kill()
+            api.deregister("orders", "o-2")
+            api.say("orders", "o-1", "passing")
+            eventually(lambda: status() == {"o-1": "UP"})
+            api.register("orders", "o-2", port=scraped.port)
+            prometheus.until({"o-1": "up", "o-2": "up"})
