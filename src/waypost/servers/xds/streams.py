@@ -1,8 +1,8 @@
 """Everybody who listens: one watch of the registry, and whom its changes concern.
 
-What changes within a moment is told in one round, and a round wakes a few streams at a time, with
-the rest of the node's work in between: pushing to a thousand clients delays nobody else's answer by
-more than a few of them take.
+What changes within a moment is told in one round.  A round wakes a few streams at a time, with the
+rest of the node's work in between, and is followed by a rest as long as itself: pushing to a
+thousand clients delays nobody else's answer by more than a few of them take.
 
 Invariant: while a stream is open, every change reaches ``touch`` of all open streams.
 """
@@ -27,7 +27,7 @@ log = logging.getLogger("waypost.xds")
 
 STREAMS_MAX: Final = 4_096
 ROUND_S: Final = 0.01
-"""The least time between two rounds."""
+"""The least rest between two rounds."""
 WOKEN_AT_ONCE: Final = 8
 _REFUSALS_KEPT: Final = 256
 _NAMES_SHOWN: Final = 5
@@ -55,7 +55,9 @@ class Streams:
         self._open: dict[Listener, None] = {}
         self._watcher: Watcher | None = None
         self._changed: dict[ServiceName, None] = {}
+        self._untold: dict[Listener, None] = {}
         self._is_in_round = False
+        self._loop = asyncio.get_running_loop()
         self._refusals: set[tuple[Kind, str]] = set()
         self.responses = 0
         self.refused = 0
@@ -134,34 +136,43 @@ class Streams:
         self.shelf.forget_all()
         for listener in self._open:
             listener.stream.touch_all()
-        self._wake(deque(self._open))
+        self._untold = dict.fromkeys(self._open)
+        self._begin_round()
 
     def send_burst(self, burst: Burst) -> None:
         """Some instances changed."""
         services = dict.fromkeys(change.record.instance.service for change in burst.changes)
         self.shelf.forget(services)
         self._changed.update(services)
-        if not self._is_in_round:
-            self._is_in_round = True
-            asyncio.get_running_loop().call_soon(self._round)
+        self._begin_round()
 
     def send_bookmark(self, revision: int) -> None:
         """Nothing changed."""
 
     # Rounds
 
-    def _round(self) -> None:
-        if not self._changed:
-            self._is_in_round = False
-            return
-        services, self._changed = self._changed, {}
-        self._wake(deque(each for each in self._open if each.stream.touch(services)))
-        # Telling many takes longer than a round: what changes meanwhile waits for the next one,
-        # and those that are still to be woken are told it by the way.
-        asyncio.get_running_loop().call_later(ROUND_S, self._round)
+    def _begin_round(self) -> None:
+        if not self._is_in_round:
+            self._is_in_round = True
+            self._loop.call_soon(self._round)
 
-    def _wake(self, listeners: deque[Listener]) -> None:
+    def _round(self) -> None:
+        services, self._changed = self._changed, {}
+        untold, self._untold = self._untold, {}
+        untold.update((each, None) for each in self._open if each.stream.touch(services))
+        self._tell(deque(untold), self._loop.time())
+
+    def _tell(self, listeners: deque[Listener], began_s: float) -> None:
+        """Wake the next few; when all are awake, rest for as long as that took."""
         for _ in range(min(WOKEN_AT_ONCE, len(listeners))):
             listeners.popleft().wake()
         if listeners:
-            asyncio.get_running_loop().call_soon(self._wake, listeners)
+            self._loop.call_soon(self._tell, listeners, began_s)
+        else:
+            took_s = self._loop.time() - began_s
+            self._loop.call_later(max(ROUND_S, took_s), self._end_round)
+
+    def _end_round(self) -> None:
+        self._is_in_round = False
+        if self._changed or self._untold:
+            self._begin_round()
