@@ -84,6 +84,8 @@ class Standalone:
 
         A node that has no cluster yet returns from here when it has found it.
         """
+        if self._xds_port is not None:
+            _xds_door()  # takes long to import, and may not be there: known before anything runs
         port = NativePort(self._host, self._native_port)
         self.native_address = _shown(await port.open())
         try:
@@ -126,13 +128,7 @@ class Standalone:
         self.dns_address = _shown(await self._dns.start())
 
     async def _open_xds(self, port: int) -> None:
-        try:
-            from waypost.servers.xds.server import XdsServer
-        except ModuleNotFoundError as error:
-            raise Rejected(
-                f"xDS: {error.name} is not installed here: pip install 'waypost[xds]'"
-            ) from None
-        self._xds = XdsServer(self.node, self.registry, self._host, port)
+        self._xds = _xds_door()(self.node, self.registry, self._host, port)
         self.xds_address = _shown(await self._xds.start())
 
     def _mounted(self) -> "dict[str, Mounted]":
@@ -227,6 +223,16 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     except ImportError:  # Windows
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def _xds_door() -> "type[XdsServer]":
+    try:
+        from waypost.servers.xds.server import XdsServer
+    except ModuleNotFoundError as error:
+        raise Rejected(
+            f"xDS: {error.name} is not installed here: pip install 'waypost[xds]'"
+        ) from None
+    return XdsServer
 
 
 def _shown(address: tuple[str, int]) -> str:

@@ -335,7 +335,7 @@ def _why_not(error: OSError, host: str, doors: dict[str, Any]) -> str:
     if error.filename is not None:
         return f"cannot use {error.filename}: {_words(error)}: name another --data-dir"
     if error.errno == errno.EADDRINUSE:
-        for option in ("--port", "--http-port", "--dns-port"):
+        for option in ("--port", "--http-port", "--dns-port", "--xds-port"):
             port = doors["native_port" if option == "--port" else option[2:].replace("-", "_")]
             if port and _is_busy(host, port, with_udp=option == "--dns-port"):
                 from waypost.cli.port_holder import find_holder
