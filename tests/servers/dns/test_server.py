@@ -26,6 +26,7 @@ class World:
 
     def __init__(self, standalone: Standalone) -> None:
         self.registry = standalone.registry
+        self.family = socket.AF_INET
         host, port = standalone.dns_address.rsplit(":", 1)
         self.address = (host.strip("[]"), int(port))
 
@@ -40,7 +41,7 @@ class World:
 
     async def send(self, data: bytes) -> bytes:
         loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        with socket.socket(self.family, socket.SOCK_DGRAM) as client:
             client.setblocking(False)
             client.connect(self.address)
             client.send(data)
@@ -107,6 +108,26 @@ def test_a_port_that_is_taken_for_either_transport_is_an_error(kind: int) -> Non
             with pytest.raises(OSError):
                 async with serving(dns_port=holder.getsockname()[1]):
                     pass
+
+    run(story)
+
+
+def test_a_reply_leaves_from_the_address_that_was_asked() -> None:
+    async def story() -> None:
+        async with serving(host="0.0.0.0") as world:
+            await world.register("web", "a", "10.0.0.1")
+            for host in ("127.0.0.1", "127.0.0.77"):
+                # A connected socket takes nothing from any other address.
+                world.address = (host, world.address[1])
+                assert told(await world.ask("web.service.waypost")) == ["10.0.0.1"]
+            assert told(await world.ask("ns.waypost")) == []
+        async with serving(host="::1") as world:
+            world.family = socket.AF_INET6
+            assert told(await world.ask("ns.waypost", "AAAA")) == ["::1"]
+        async with serving(host="::") as world:
+            world.family = socket.AF_INET6
+            world.address = ("::1", world.address[1])
+            assert code(await world.ask("web.service.waypost")) == "NXDOMAIN"
 
     run(story)
 

@@ -35,6 +35,11 @@ class CatalogView:
         """How old it may be."""
         return self._registry.age_ms
 
+    @property
+    def advertised_host(self) -> str:
+        """Where other nodes reach this one; empty if nobody has to."""
+        return self._members().get(self._registry.name, "")
+
     def service(self, name: str) -> Mapping[str, Record] | None:
         """The instances of a service, by id; None if it has none."""
         return self._registry.catalog.service(name)
@@ -57,11 +62,7 @@ class CatalogView:
             if keys := registry.on_node(written):
                 found = (registry.record(*key).instance.host for key in keys)
                 return sorted(set(found))
-        return [
-            address.rpartition(":")[0].strip("[]")
-            for member, address in registry.servers()
-            if member.lower() == name
-        ]
+        return [host for member, host in self._members().items() if member.lower() == name]
 
     def meta_of_node(self, name: str) -> Mapping[str, str]:
         """What was registered to be told of a node."""
@@ -84,6 +85,13 @@ class CatalogView:
         if self._addresses is not None:
             self._addresses.close()
             self._addresses = None
+
+    def _members(self) -> dict[str, str]:
+        """The nodes of the registry itself, and their hosts."""
+        return {
+            name: address.rpartition(":")[0].strip("[]")
+            for name, address in self._registry.servers()
+        }
 
     def _written(self, name: str) -> str:
         """The node's name as it was registered; empty if none is known by that name."""

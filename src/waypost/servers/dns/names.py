@@ -87,14 +87,18 @@ def meaning_of(labels: Labels) -> Meaning:
     """Tell what a name, in lower case, asks for."""
     if not labels or labels[-1] not in DOMAINS:
         return _reverse(labels)
-    parts = labels[:-1]
+    return _ours(labels[:-1])
+
+
+def _ours(parts: Labels) -> Meaning:
+    """Tell what stands before the domain."""
     if not parts:
         return Apex()
     if parts == (b"ns",):
         return OfServer()
-    if len(parts) > 1 and parts[-2:] == (DATACENTER, b"dc"):
+    if parts[-2:] == (DATACENTER, b"dc"):
         parts = parts[:-2]
-    elif parts[-1] == DATACENTER:
+    elif parts[-1:] == (DATACENTER,):
         parts = parts[:-1]
     if not parts:
         return Branch()

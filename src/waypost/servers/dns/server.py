@@ -1,36 +1,23 @@
-"""Listens for DNS queries by UDP and by TCP, on one port.
-
-Datagrams are read until there is none, or a batch of them is answered: one turn of the event loop
-for many queries, and never so many that others wait long.  A reply that the kernel does not take
-is dropped, as the network may do with any datagram.
-"""
+"""The DNS door of a node: UDP and TCP on one port, and whom to ask for the names of others."""
 
 import asyncio
 import errno
-import functools
 import ipaddress
-import logging
 import random
-import socket
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from waypost.node.registry import Registry
 from waypost.servers.dns.answers import Zone
 from waypost.servers.dns.catalog_view import CatalogView
 from waypost.servers.dns.connection import Connection
+from waypost.servers.dns.datagrams import Address, Datagrams, Send
 from waypost.servers.dns.forwarding import Forwarder
 from waypost.servers.dns.hosts import read_host
-from waypost.servers.dns.message import QUERY_BYTES_MAX, SERVFAIL, Question
+from waypost.servers.dns.message import SERVFAIL, Question
 from waypost.servers.dns.replies import Replies
 from waypost.servers.dns.settings import DnsSettings
 
-log = logging.getLogger("waypost.dns")
-
-BATCH: Final = 64
-RECEIVE_BYTES: Final = 4 << 20
 _TRIES: Final = 16
-_Address = tuple[Any, ...]
 
 
 class DnsServer:
@@ -48,34 +35,47 @@ class DnsServer:
         self._replies = Replies(
             self._known, self._zone, random.random, forwards=self._forwarder is not None
         )
-        self._datagrams: socket.socket | None = None
+        self._datagrams: Datagrams | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the host and the port that it got (a port of 0 asks for any)."""
-        loop = asyncio.get_running_loop()
-        for attempt in range(_TRIES):
-            self._server = await loop.create_server(self._connected, self._host, self._port)
-            listener = self._server.sockets[0]
-            address = listener.getsockname()
-            try:
-                self._datagrams = _bound(listener.family, address)
-            except OSError as error:
-                self._server.close()
-                await self._server.wait_closed()
-                is_last = self._port != 0 or attempt == _TRIES - 1
-                if is_last or error.errno != errno.EADDRINUSE:
-                    raise
-            else:
+        for _ in range(_TRIES):
+            if (address := await self._open()) is not None:
                 break
+        else:
+            raise OSError(errno.EADDRINUSE, "no port was free for UDP and TCP alike")
         assert self._datagrams is not None
-        own = read_host(address[0])
-        if isinstance(own, bytes) and any(own):  # 0.0.0.0 is every address, and so none to tell
-            self._zone.own_address = own
-        loop.add_reader(self._datagrams, self._on_readable)
+        self._zone.own_address = self._own_address(address[0])
+        asyncio.get_running_loop().add_reader(self._datagrams, self._datagrams.on_readable)
+        return address
+
+    async def _open(self) -> tuple[str, int] | None:
+        """Open both; None if the port that TCP got by chance is taken for UDP."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connected, self._host, self._port)
+        listener = self._server.sockets[0]
+        address: Address = listener.getsockname()
+        try:
+            self._datagrams = Datagrams(
+                listener.family, address, self._replies.reply, self._ask_elsewhere
+            )
+        except OSError as error:
+            self._server.close()
+            await self._server.wait_closed()
+            if self._port or error.errno != errno.EADDRINUSE:
+                raise
+            return None
         return address[0], address[1]
+
+    def _own_address(self, host: str) -> bytes | None:
+        """Where others reach this server, if that is known: where it listens, or is advertised."""
+        own = read_host(host)
+        if isinstance(own, bytes) and not any(own):  # 0.0.0.0 is every address
+            own = read_host(self._known.advertised_host)
+        return own if isinstance(own, bytes) and any(own) else None
 
     async def stop(self) -> None:
         """Close everything; who waits for an answer of others waits in vain."""
@@ -95,29 +95,6 @@ class DnsServer:
             self._server = None
         self._known.close()
 
-    def _on_readable(self) -> None:
-        datagrams, reply_to = self._datagrams, self._replies.reply
-        assert datagrams is not None
-        for _ in range(BATCH):
-            try:
-                data, sender = datagrams.recvfrom(QUERY_BYTES_MAX)
-            except BlockingIOError:
-                return
-            except OSError as error:  # an earlier reply bounced
-                log.debug("a datagram was not read: %s", error)
-                continue
-            reply = reply_to(data)
-            if isinstance(reply, bytes):
-                self._send(sender, reply)
-            elif reply is not None:
-                self._ask_elsewhere(data, reply, sender, functools.partial(self._send, sender))
-
-    def _send(self, sender: _Address, reply: bytes) -> None:
-        try:
-            self._datagrams.sendto(reply, sender)  # type: ignore[union-attr]
-        except OSError as error:
-            log.debug("a reply to %s was not sent: %s", sender, error)
-
     def _connected(self) -> Connection:
         return Connection(self._connections, self._answer_connection)
 
@@ -132,8 +109,8 @@ class DnsServer:
         self,
         data: bytes,
         question: Question,
-        sender: _Address,
-        send: Callable[[bytes], None],
+        sender: Address,
+        send: Send,
         *,
         over_tcp: bool = False,
     ) -> None:
@@ -154,26 +131,12 @@ class DnsServer:
         forwarder: Forwarder,
         data: bytes,
         question: Question,
-        send: Callable[[bytes], None],
+        send: Send,
         *,
         over_tcp: bool,
     ) -> None:
         answer = await forwarder.ask(data, question.end, over_tcp=over_tcp)
         send(answer or self._replies.refuse(data, question, SERVFAIL))
-
-
-def _bound(family: int, address: _Address) -> socket.socket:
-    datagrams = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        datagrams.setblocking(False)
-        datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        if family == socket.AF_INET6:
-            datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
-        datagrams.bind(address)
-    except BaseException:
-        datagrams.close()
-        raise
-    return datagrams
 
 
 def _is_near(host: str) -> bool:
