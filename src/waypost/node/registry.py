@@ -359,9 +359,7 @@ class Registry:
         return sorted(zip(status.members, status.addresses, strict=True))
 
     def listen(self, service: str, reader: Reader) -> Callable[[], None]:
-        """Tell ``reader`` of each change of a service (with ``""`` of all) until what is returned
-        is called: for a door that awaits one change, and not its content.
-        """
+        """Tell ``reader`` of changes, without a snapshot, until what is returned is called."""
         watches = self._node.watches
         watcher = watches.begin(service, reader, self._node.revision, confirms=False)
         return functools.partial(watches.end, watcher)
