@@ -7,8 +7,8 @@ What runs is said by the word after the fence, and those that follow it:
     python no-run       not run: for what cannot be; there should be few
     console             a shell's: the lines that begin with ``$``
 
-Everything else is for reading.  A registry in memory listens at ``$WAYPOST`` and ``$WAYPOST_HTTP``;
-the current directory is empty at the top of the page.
+Everything else is for reading.  A registry in memory listens at ``$WAYPOST``, ``$WAYPOST_HTTP``
+and ``$WAYPOST_DNS``; the current directory is empty at the top of the page.
 """
 
 import contextlib
@@ -54,13 +54,14 @@ def blocks_of(page: str) -> list[Block]:
 @contextlib.contextmanager
 def environment(directory: Path) -> Iterator[dict[str, str]]:
     """A registry, named in the environment as a reader would have it."""
-    thread = StandaloneThread(NodeConfig(), native_port=0, http_port=0).start()
+    thread = StandaloneThread(NodeConfig(), native_port=0, http_port=0, dns_port=0).start()
     try:
         yield {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "WAYPOST": thread.standalone.native_address,
             "WAYPOST_HTTP": thread.standalone.http_address,
+            "WAYPOST_DNS": thread.standalone.dns_address,
             "XDG_CACHE_HOME": str(directory / "cache"),
         }
     finally:
