@@ -1,6 +1,7 @@
 """The programs of others that ask the DNS door, and what they would call."""
 
 import http.client
+import re
 import shutil
 import subprocess
 import threading
@@ -205,6 +206,15 @@ def dig(port: str, *words: str, at: str = "127.0.0.1") -> list[str]:
 def kdig(port: str, *words: str, at: str = "127.0.0.1") -> list[str]:
     """What kdig prints of the answers, a line each."""
     return _asked(program("kdig", "knot-dnsutils"), port, at, *words)
+
+
+def code(port: str, *words: str) -> str:
+    """The code of the answer, by dig."""
+    command = [program("dig", "bind9-dnsutils"), "@127.0.0.1", "-p", port, "+tries=1", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    found = re.search(r"status: (\w+)", done.stdout)
+    assert found is not None, done.stdout
+    return found[1]
 
 
 def _asked(command: str, port: str, at: str, *words: str) -> list[str]:

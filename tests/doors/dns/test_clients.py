@@ -1,4 +1,4 @@
-"""dig, kdig, dnsperf, HAProxy, nginx and glibc, as they are, see what comes and goes."""
+"""dig, kdig, dnsperf, HAProxy, nginx, glibc, Prometheus, as they are, see what comes and goes."""
 
 import re
 import subprocess
@@ -141,16 +141,25 @@ def test_dnsperf_loses_nothing_while_an_instance_changes(
     assert re.search(r"NOERROR \d+ \(100.00%\)", done.stdout), done.stdout
 
 
-def test_glibc_finds_it_in_etc_resolv_conf(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        pytest.param("glibc", "found, followed, and gone", id="glibc"),
+        pytest.param("dns_sd", "found, scraped, and gone", id="prometheus", marks=pytest.mark.slow),
+    ],
+)
+def test_whoever_asks_the_server_in_etc_resolv_conf_follows(
+    module: str, says: str, tmp_path: Path
+) -> None:
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     unshare = [program("unshare", "util-linux"), "--map-root-user", "--mount", "--net", "sh", "-ec"]
     script = (
         f"ip link set lo up; mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; "
-        f"exec {sys.executable} -m tests.doors.dns.glibc"
+        f"exec {sys.executable} -m tests.doors.dns.{module} {tmp_path}"
     )
     done = subprocess.run(
         [*unshare, script], capture_output=True, text=True, timeout=100, check=False
     )
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "found, followed, and gone\n"
+    assert done.stdout == f"{says}\n"
