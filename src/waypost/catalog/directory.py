@@ -98,6 +98,14 @@ class Directory:
         """List what a session keeps alive, by service and id."""
         return sorted(self._held(session), key=identity)
 
+    def declared(self, record: Record) -> tuple[Health, str]:
+        """Tell how an instance is without its checks, as its provider said or an operator, and why.
+
+        A record shows the worst of this and of what its checks found.
+        """
+        held = self.checks.instances.get(identity(record))
+        return (record.health, record.why) if held is None else (held.declared, held.why)
+
     def since(self, name: ServiceName, revision: Revision) -> list[Change] | None:
         """Tell a service's changes after a revision; None if some of them are forgotten."""
         service = self._services.get(name)

@@ -195,7 +195,8 @@ class Registry:
         held = record.instance
         instance = msgspec.structs.replace(held, meta={**held.meta, **pairs})
         check_instance(instance)
-        done = await self.write([Register(instance, record.session, record.health, record.why)])
+        health, why = self.catalog.declared(record)
+        done = await self.write([Register(instance, record.session, health, why)])
         raised(done.outcomes[0])
         return done.revision
 

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from tests.servers.mounted import Mounted, served
 
+from waypost.checks import Check
+from waypost.commands import DropCheck, PutCheck
+
 JSON = {"accept": "application/json"}
 INSTANCE: dict[str, Any] = {
     "instanceId": "10.0.0.1:orders:8080",
@@ -327,6 +330,20 @@ async def test_a_drain_of_another_door_is_an_override_to_out_of_service(world: M
     assert await status(world) == ("OUT_OF_SERVICE", "OUT_OF_SERVICE")
     await register(world)
     assert await status(world) == ("OUT_OF_SERVICE", "OUT_OF_SERVICE")
+
+
+@served
+async def test_a_failing_check_neither_ends_an_override_nor_becomes_one(world: Mounted) -> None:
+    await register(world)
+    await world.ask(f"{ONE}/status?value=STARTING", method="PUT")
+    check = PutCheck("orders", "10.0.0.1:orders:8080", "", Check("c", kind="manual"), "critical")
+    await world.registry.write([check])
+
+    assert await status(world) == ("DOWN", "STARTING")
+    await register(world)
+    await world.ask(f"{ONE}/metadata?a=b", method="PUT")
+    await world.registry.write([DropCheck("orders", "10.0.0.1:orders:8080", "", "c")])
+    assert await status(world) == ("STARTING", "STARTING")
 
 
 @served

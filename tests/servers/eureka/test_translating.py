@@ -117,7 +117,8 @@ def test_our_instance_says_all_of_it(info: InstanceInfo) -> None:
     record = Record(instance_of(info), health, 0, why, False, "lease", 1)
 
     status = status_of(record, is_resolvable=True)
-    assert shown(record, status=status, ttl_ms=info.duration_s * 1000) == info
+    again = shown(record, status=status, override="UNKNOWN", ttl_ms=info.duration_s * 1000)
+    assert again == info
     check_instance(record.instance)
 
 
@@ -143,7 +144,8 @@ def test_an_instance_of_any_door_is_shown_in_both_forms(
 ) -> None:
     record = Record(instance, health, 5, "override: ", False, "", 1)
 
-    info = shown(record, status=status_of(record, is_resolvable=is_resolvable), ttl_ms=0)
+    status = status_of(record, is_resolvable=is_resolvable)
+    info = shown(record, status=status, override=override_of(health, record.why), ttl_ms=0)
 
     by_json(info)
     by_xml(info)
@@ -241,7 +243,7 @@ def test_an_override_counts_for_those_who_would_serve(own: Any, override: Any, s
     record = Record(Instance("a", "a", "h", 1), health, 0, why, False, "", 1)
 
     assert status_of(record, is_resolvable=True) == status
-    assert override_of(record) == override
+    assert override_of(health, why) == override
 
 
 @pytest.mark.parametrize("port", [8080, "8080", {"$": 8080}, {"$": "8080", "@enabled": True}])

@@ -41,6 +41,7 @@ async def test_an_instance_is_a_target_with_all_that_is_known_of_it(world: Mount
                 "__meta_waypost_id": "o-1",
                 "__meta_waypost_host": "10.0.0.1",
                 "__meta_waypost_port": "8000",
+                "__meta_waypost_node": "10.0.0.1",
                 "__meta_waypost_zone": "a",
                 "__meta_waypost_version": "1.2",
                 "__meta_waypost_health": "passing",

@@ -29,7 +29,7 @@ from waypost.errors import (
     UnknownService,
     UnknownSession,
 )
-from waypost.model import InstanceId, Record, ServiceName, check_ttl
+from waypost.model import Health, InstanceId, ServiceName, check_ttl
 from waypost.node.registry import Registry
 from waypost.servers.eureka.info import InstanceInfo, info_of, read_status
 from waypost.servers.eureka.listing import Form, Listing, is_worth_packing, pack
@@ -175,12 +175,12 @@ class EurekaDoor:
         ttl_ms = info.duration_s * 1000
         check_ttl(ttl_ms)
         await self._registry.make_fresh(_LATEST)
-        before = self._find(instance.service, instance.id)
-        override = "UNKNOWN" if before is None else override_of(before)
-        if override == "UNKNOWN":
-            override = info.overridden
-        health, why = overridden(info.status, override)
-        if before is not None and before.why == WHY_OWN_DRAIN and health != "draining":
+        before = self._declared(instance.service, instance.id)
+        override = override_of(*before)
+        health, why = overridden(
+            info.status, info.overridden if override == "UNKNOWN" else override
+        )
+        if before == ("draining", WHY_OWN_DRAIN) and health != "draining":
             # Nobody but itself took it out of service: so it may come back by itself.
             await self._registry.set_health(instance.service, instance.id, health, why)
         await self._registry.register(instance, ttl_ms=ttl_ms, health=health, why=why)
@@ -196,7 +196,7 @@ class EurekaDoor:
             raise UnknownInstance(error.message) from None
         record = self._registry.record(service, own_id)
         dirty = dict(_query(request)).get("lastDirtyTimestamp", "")
-        if record.why == WHY_UNKNOWN and record.health == "critical":
+        if self._registry.catalog.declared(record) == ("critical", WHY_UNKNOWN):
             raise UnknownInstance("its override was removed: register it again to say how it is")
         if _MILLIS.fullmatch(dirty) and 0 < dirty_ms_of(record) < int(dirty):
             raise UnknownInstance("it has changed since it registered: register it again")
@@ -223,11 +223,12 @@ class EurekaDoor:
         await self._registry.merge_meta(service_of(app), id_of(instance), pairs)
         return Response()
 
-    def _find(self, service: ServiceName, instance_id: InstanceId) -> Record | None:
+    def _declared(self, service: ServiceName, instance_id: InstanceId) -> tuple[Health, str]:
+        """How an instance is without its checks, and why; passing if there is none."""
         try:
-            return self._registry.record(service, instance_id)
+            return self._registry.catalog.declared(self._registry.record(service, instance_id))
         except (UnknownService, UnknownInstance):
-            return None
+            return "passing", ""
 
 
 def _segments(raw_path: bytes) -> list[str]:

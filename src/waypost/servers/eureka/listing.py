@@ -22,7 +22,7 @@ import msgspec
 from waypost.model import Change, ChangeKind, InstanceId, Record, ServiceName, resolvable
 from waypost.node.registry import Registry
 from waypost.servers.eureka.info import Action, InstanceInfo, Status, fields_of
-from waypost.servers.eureka.translating import info_of, status_of
+from waypost.servers.eureka.translating import info_of, override_of, status_of
 from waypost.servers.eureka.xml import element
 
 Form = Literal["json", "xml"]
@@ -182,9 +182,14 @@ class Listing:
         return shown
 
     def _info(self, record: Record, is_resolvable: bool) -> InstanceInfo:
-        session = self._registry.catalog.session(record.session) if record.session else None
-        status = status_of(record, is_resolvable=is_resolvable)
-        return info_of(record, status=status, ttl_ms=0 if session is None else session.ttl_ms)
+        catalog = self._registry.catalog
+        session = catalog.session(record.session) if record.session else None
+        return info_of(
+            record,
+            status=status_of(record, is_resolvable=is_resolvable),
+            override=override_of(*catalog.declared(record)),
+            ttl_ms=0 if session is None else session.ttl_ms,
+        )
 
     def _changed(self, changes: list[Change]) -> list[InstanceInfo]:
         last = {

@@ -93,12 +93,15 @@ def overridden(status: Status, override: Status) -> tuple[Health, str]:
     return (health if status in ("UP", "OUT_OF_SERVICE") else _HEALTHS[status]), why
 
 
-def override_of(record: Record) -> Status:
-    """The status that somebody else gave it; ``UNKNOWN`` if nobody did."""
+def override_of(health: Health, why: str) -> Status:
+    """The status that somebody else gave an instance that is declared so.
+
+    ``UNKNOWN`` if nobody did.
+    """
     for status in STATUSES:
-        if record.why == _OVERRIDE + status:
+        if why == _OVERRIDE + status:
             return status
-    is_drained = record.health == "draining" and record.why != WHY_OWN_DRAIN
+    is_drained = health == "draining" and why != WHY_OWN_DRAIN
     return "OUT_OF_SERVICE" if is_drained else "UNKNOWN"
 
 
@@ -189,12 +192,12 @@ def dirty_ms_of(record: Record) -> int:
     return _number(record.instance.meta, _DIRTY, 0)
 
 
-def info_of(record: Record, *, status: Status, ttl_ms: int) -> InstanceInfo:
+def info_of(record: Record, *, status: Status, override: Status, ttl_ms: int) -> InstanceInfo:
     """Show a record; ``ttl_ms`` is its lease, 0 for none."""
     instance = record.instance
     duration_s = -(-ttl_ms // 1000)  # rounded up: nobody should renew too late
     if _HOST not in instance.meta:
-        return _shown_as_of_eureka(record, status, duration_s)
+        return _shown_as_of_eureka(record, status, override, duration_s)
     meta = instance.meta
     center = meta.get(_CENTER_NAME, DATA_CENTER)
     port, secure_port = _ports_out(instance)
@@ -204,7 +207,7 @@ def info_of(record: Record, *, status: Status, ttl_ms: int) -> InstanceInfo:
         host_name=meta[_HOST],
         ip_addr=instance.host,
         status=status,
-        overridden=override_of(record),
+        overridden=override,
         port=port,
         secure_port=secure_port,
         country_id=_number(meta, _COUNTRY, 1),
@@ -244,7 +247,9 @@ def _ports_out(instance: Instance) -> tuple[Port, Port]:
     return port, Port(_number(meta, _SECURE_PORT, SECURE_PORT.number), False)
 
 
-def _shown_as_of_eureka(record: Record, status: Status, duration_s: int) -> InstanceInfo:
+def _shown_as_of_eureka(
+    record: Record, status: Status, override: Status, duration_s: int
+) -> InstanceInfo:
     """One that came by another door."""
     instance = record.instance
     app = app_of(instance.service)
@@ -267,7 +272,7 @@ def _shown_as_of_eureka(record: Record, status: Status, duration_s: int) -> Inst
         host_name=instance.host,
         ip_addr=instance.host,
         status=status,
-        overridden=override_of(record),
+        overridden=override,
         port=Port(instance.port, True),
         secure_port=SECURE_PORT if secure is None else Port(secure, True),
         renewal_s=max(1, duration_s // 3) if duration_s else RENEWAL_S,

@@ -35,6 +35,7 @@ def group_of(record: Record) -> Group:
         "__meta_waypost_id": instance.id,
         "__meta_waypost_host": instance.host,
         "__meta_waypost_port": str(instance.port),
+        "__meta_waypost_node": instance.node or instance.host,
         "__meta_waypost_zone": instance.zone,
         "__meta_waypost_version": instance.version,
         "__meta_waypost_health": record.health,
