@@ -88,24 +88,24 @@ class Program:
 Make = Callable[..., Program]
 
 
-def python_program(package: str) -> Make:
-    """Runs ``py_client.py`` with that package, which shares its name with others of its kind."""
+def python_command(package: str, script: str) -> list[str]:
+    """Run a script of this directory by a Python that has that package, and no other.
 
-    def make(directory: Path, *arguments: str) -> Program:
-        def install(place: Path) -> None:
-            venv.create(place, with_pip=False, symlinks=True)
-            into = next(place.glob("lib/python*/site-packages"))
-            pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(into), package]
-            subprocess.run(pip, check=True, timeout=100)
+    These packages share their name, so each has a place of its own.
+    """
 
-        python = cached((package, sys.version), install) / "bin" / "python"
-        return Program(directory, [str(python), str(HERE / "py_client.py"), *arguments])
+    def install(place: Path) -> None:
+        venv.create(place, with_pip=False, symlinks=True)
+        into = next(place.glob("lib/python*/site-packages"))
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(into), package]
+        subprocess.run(pip, check=True, timeout=100)
 
-    return make
+    python = cached((package, sys.version), install) / "bin" / "python"
+    return [str(python), str(HERE / script)]
 
 
-def js_program(directory: Path, *arguments: str) -> Program:
-    """Runs ``js_client.js`` with npm's ``consul``."""
+def js_command(directory: Path, script: str) -> list[str]:
+    """Run a script of this directory by Node.js, with npm's ``consul``."""
     node, npm = shutil.which("node"), shutil.which("npm")
     assert node is not None, "Node.js is not installed: apt-get install nodejs"
     assert npm is not None, "npm is not installed: apt-get install npm"
@@ -116,9 +116,23 @@ def js_program(directory: Path, *arguments: str) -> Program:
         subprocess.run(command, cwd=place, check=True, timeout=100)
 
     directory.mkdir(exist_ok=True)
-    shutil.copy(HERE / "js_client.js", directory)
+    shutil.copy(HERE / script, directory)
     (directory / "node_modules").symlink_to(cached((NPM_CONSUL,), install) / "node_modules")
-    return Program(directory, [node, str(directory / "js_client.js"), *arguments])
+    return [node, str(directory / script)]
+
+
+def python_program(package: str) -> Make:
+    """Runs ``py_client.py`` with that package."""
+
+    def make(directory: Path, *arguments: str) -> Program:
+        return Program(directory, [*python_command(package, "py_client.py"), *arguments])
+
+    return make
+
+
+def js_program(directory: Path, *arguments: str) -> Program:
+    """Runs ``js_client.js`` with npm's ``consul``."""
+    return Program(directory, [*js_command(directory, "js_client.js"), *arguments])
 
 
 class Traefik:

@@ -6,13 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.doors.consul.keys_programs import (
-    PY_CONSUL,
-    PYTHON_CONSUL2,
-    Locker,
-    js_command,
-    python_command,
-)
+from tests.doors.consul.lockers import Locker
+from tests.doors.consul.programs import PY_CONSUL, PYTHON_CONSUL2, js_command, python_command
 from tests.doors.over_http import eventually
 from tests.processes.cluster import ClusterProcesses
 
