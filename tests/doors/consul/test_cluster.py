@@ -1,4 +1,4 @@
-"""Three nodes, each the agent of its callers: what stays apart, what is shared, what a loss says."""
+"""Three nodes, each the agent of its callers: what stays apart, what is shared, what is lost."""
 
 import asyncio
 import time
