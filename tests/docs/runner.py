@@ -54,7 +54,8 @@ def blocks_of(page: str) -> list[Block]:
 @contextlib.contextmanager
 def environment(directory: Path) -> Iterator[dict[str, str]]:
     """A registry, named in the environment as a reader would have it."""
-    thread = StandaloneThread(NodeConfig(), native_port=0, http_port=0, dns_port=0).start()
+    ports = {"native_port": 0, "http_port": 0, "dns_port": 0, "xds_port": 0}
+    thread = StandaloneThread(NodeConfig(), **ports).start()
     try:
         yield {
             **os.environ,
@@ -62,6 +63,7 @@ def environment(directory: Path) -> Iterator[dict[str, str]]:
             "WAYPOST": thread.standalone.native_address,
             "WAYPOST_HTTP": thread.standalone.http_address,
             "WAYPOST_DNS": thread.standalone.dns_address,
+            "WAYPOST_XDS": thread.standalone.xds_address,
             "XDG_CACHE_HOME": str(directory / "cache"),
         }
     finally:

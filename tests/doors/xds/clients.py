@@ -124,18 +124,18 @@ def js_client(directory: Path, nodes: list[str], target: str) -> GrpcClient:
     return GrpcClient(directory, [node, str(program)], nodes, target)
 
 
-class Envoy(_Program):
-    """Envoy, which finds the clusters by a wildcard and routes by name."""
+class _Envoy(_Program):
+    """Envoy, with a configuration."""
 
-    def __init__(self, directory: Path, nodes: list[str], service: str, api: str) -> None:
-        self._port, self.admin = free_ports(2)
+    def __init__(self, directory: Path, configuration: str, port: int, admin: int) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self._admin = admin
         directory.mkdir(exist_ok=True)
-        config = directory / "envoy.json"
-        config.write_text(json.dumps(_configuration(nodes, service, api, self._port, self.admin)))
-        command = [str(envoy_program()), "--config-path", str(config), "--concurrency", "1"]
-        super().__init__(
-            directory, [*command, "--log-level", "warning", "--use-dynamic-base-id"], {}
-        )
+        file = directory / "envoy.yaml"  # JSON is YAML
+        file.write_text(configuration)
+        command = [str(envoy_program()), "--config-path", str(file), "--concurrency", "1"]
+        command += ["--log-level", "warning", "--use-dynamic-base-id"]
+        super().__init__(directory, command, {})
 
     def __enter__(self) -> Self:
         eventually(self._is_live, self.log)
@@ -145,13 +145,13 @@ class Envoy(_Program):
         """Make so many requests, one after the other."""
         heard: Heard = {}
         for _ in range(count):
-            answer = self._get(f"http://127.0.0.1:{self._port}/")
+            answer = self._get(f"http://{self.address}/")
             heard[answer] = heard.get(answer, 0) + 1
         return heard
 
     def ask_admin(self, path: str) -> str:
         """What its own interface says."""
-        return self._get(f"http://127.0.0.1:{self.admin}{path}")
+        return self._get(f"http://127.0.0.1:{self._admin}{path}")
 
     def _is_live(self) -> bool:
         assert self._process.poll() is None, self.log()
@@ -167,6 +167,28 @@ class Envoy(_Program):
                 return f"{error.code}: {error.read().decode()}"
         except OSError as error:
             return str(error)
+
+
+class Envoy(_Envoy):
+    """Envoy, which finds the clusters by a wildcard and the routes by name."""
+
+    def __init__(self, directory: Path, nodes: list[str], service: str, api: str) -> None:
+        port, admin = free_ports(2)
+        configuration = _configuration(nodes, service, api, port, admin)
+        super().__init__(directory, json.dumps(configuration), port, admin)
+
+
+class EnvoyOfPage(_Envoy):
+    """Envoy as the page configures it, at free ports."""
+
+    def __init__(self, directory: Path, nodes: list[str], configuration: str) -> None:
+        port, admin = free_ports(2)
+        (node,) = nodes
+        for written, used in (("10000", str(port)), ("8502", node.rpartition(":")[2])):
+            assert configuration.count(written) == 1
+            configuration = configuration.replace(written, used)
+        configuration += f"admin: {json.dumps(_address_of(f'127.0.0.1:{admin}'))}\n"
+        super().__init__(directory, configuration, port, admin)
 
 
 def envoy_program() -> Path:
