@@ -33,6 +33,8 @@ from waypost.model import (
 CheckKind = Literal["ttl", "http", "tcp", "grpc", "manual", "alias"]
 CheckStatus = Literal["passing", "warning", "critical"]
 NodeName = str
+CheckKey = tuple[ServiceName, InstanceId, NodeName, str]
+"""Service and instance, or node, and the check's id."""
 
 CHECK_ID_CHARS_MAX: Final = 256
 CHECK_TEXT_CHARS_MAX: Final = 512
@@ -53,7 +55,9 @@ NODE_CHARS_MAX: Final = 253
 _PRINTED: Final[re.Pattern[str]] = re.compile(r"[^\x00-\x1f\x7f]+")
 _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_URL: Final = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:[/?].*)?")
+_URL: Final = re.compile(
+    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?(?:[/?].*)?"
+)
 _HOST_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
@@ -240,7 +244,9 @@ def _check_target(check: Check) -> None:
         raise _invalid("check.target", f"{len(target)} characters", TARGET_CHARS_MAX)
     match kind:
         case "http":
-            is_right = bool(_URL.fullmatch(target)) and target.isprintable() and " " not in target
+            found = _URL.fullmatch(target)
+            is_right = found is not None and int(found[1] or 80) in range(1, 65_536)
+            is_right = is_right and target.isprintable() and " " not in target
             remedy = "a URL that begins with http:// or https://, without a user and spaces"
         case "tcp":
             is_right, remedy = _is_host_port(target), "host:port, such as 10.0.0.1:8080"

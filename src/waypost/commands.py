@@ -238,6 +238,18 @@ class DropNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
     node: NodeName
 
 
+class ReapCheck(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """Deregister an instance whose check is critical since then; for the check's owner to say.
+
+    Yields 1, or 0 if the check was anything else meanwhile.
+    """
+
+    service: ServiceName
+    id: InstanceId
+    check_id: str
+    since_ms: int
+
+
 CheckCommand = PutCheck | DropCheck | ReportCheck | PutNode | DropNode
 Command = (
     Register
@@ -249,6 +261,7 @@ Command = (
     | Expire
     | Sweep
     | CheckCommand
+    | ReapCheck
     | KeyCommand
 )
 ClientCommand = Register | Deregister | SetHealth | CheckCommand

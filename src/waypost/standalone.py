@@ -16,6 +16,9 @@ import msgspec
 
 from waypost.errors import Rejected
 from waypost.node.bootstrap import NodeConfig, open_node
+from waypost.node.checks.allowed import Allowed
+from waypost.node.checks.probing import Probes
+from waypost.node.checks.runner import CheckRunner
 from waypost.node.node import KEYS_BYTES_MAX
 from waypost.node.registry import Registry
 from waypost.servers.native.server import NativeServer
@@ -51,6 +54,7 @@ class Standalone:
         dns: "DnsSettings | None" = None,
         keys_bytes_max: int = KEYS_BYTES_MAX,
         xds_port: int | None = None,
+        check_allow: Collection[str] | None = None,
         without: Collection[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         on_fatal: Callable[[BaseException], None] | None = None,
@@ -64,6 +68,7 @@ class Standalone:
         self._keys_bytes_max = keys_bytes_max
         self._xds_port = xds_port
         self._without = without
+        self._check_allow = check_allow
         self._clock = clock
         self._on_fatal = on_fatal or _log_fatal
         self.native: NativeServer | None = None
@@ -100,6 +105,10 @@ class Standalone:
             raise
         self.node.keys_bytes_max = self._keys_bytes_max
         self.registry = Registry(self.node)
+        self._checks = CheckRunner(
+            self.node, Probes(Allowed(self._check_allow)), files=_files_max()
+        )
+        self._checks.start()
         try:
             self.native = NativeServer(self.node, self.registry, self._host, self._native_port)
             await self.native.start(port)
@@ -163,6 +172,7 @@ class Standalone:
         if self.native is not None:
             await self.native.stop()
             self.native = None
+        self._checks.stop()
         await self.node.stop()
 
 
@@ -238,6 +248,16 @@ def _xds_door() -> "type[XdsServer]":
 def _shown(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _files_max() -> int:
+    """How many files this process may open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft > 0 else 1 << 20
 
 
 def _log_fatal(error: BaseException) -> None:

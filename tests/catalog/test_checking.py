@@ -20,6 +20,7 @@ from waypost.commands import (
     Expire,
     PutCheck,
     PutNode,
+    ReapCheck,
     Refused,
     Register,
     ReportCheck,
@@ -271,6 +272,24 @@ def test_an_instance_has_a_bounded_number_of_checks(feed: Feed) -> None:
 
     assert "at most 64" in feed.refused(put(Check("more", kind="manual"))).message
     feed.one(put(Check("c-0", kind="manual", notes="known ones may still change")))
+
+
+def test_an_instance_is_reaped_only_if_its_check_stayed_as_its_owner_saw_it(feed: Feed) -> None:
+    feed.one(put(status="critical"))
+    seen = own(feed)[0]
+    feed.one(report("passing"), later_ms=10)
+    assert feed.one(ReapCheck("orders", "i-1", "http", seen.since_ms)) == 0
+    feed.one(report("critical"), later_ms=10)
+    assert feed.one(ReapCheck("orders", "i-1", "http", seen.since_ms)) == 0
+    assert feed.one(ReapCheck("orders", "i-1", "tcp", seen.since_ms)) == 0
+    assert feed.one(ReapCheck("carts", "i-1", "http", seen.since_ms)) == 0
+
+    assert feed.one(ReapCheck("orders", "i-1", "http", own(feed)[0].since_ms)) == 1
+
+    assert [(c.kind, c.record.why) for c in feed.changes] == [
+        ("down", "check 'http' stayed critical")
+    ]
+    assert feed.catalog.checks.count == 0
 
 
 # Nodes

@@ -32,6 +32,7 @@ STRUCTS = {
 }
 INNER = {
     # of the node itself, and never in a frame of a client
+    commands.ReapCheck,
     *(commands.Attach, commands.Detach, commands.Suspect, commands.Expire, commands.Sweep),
     *(commands.LogBatch, commands.Origin),
     # and of what other doors do to keys

@@ -21,6 +21,7 @@ from waypost.commands import (
     Outcome,
     PutCheck,
     PutNode,
+    ReapCheck,
     Refused,
     ReportCheck,
 )
@@ -35,8 +36,10 @@ NODES_MAX: Final = 100_000
 class Checking(Directory):
     """The directory, and what those commands do to it."""
 
-    def _check(self, command: CheckCommand) -> Outcome:
+    def _check(self, command: CheckCommand | ReapCheck) -> Outcome:
         match command:
+            case ReapCheck():
+                return self._reap_check(command)
             case ReportCheck():
                 return self._report_check(command)
             case PutCheck():
@@ -105,6 +108,9 @@ class Checking(Directory):
         before = _find(states, command.check_id)
         if before is None:
             return _unknown_check(command)
+        self.checks.reported_at(self.revision).append(
+            (command.service, command.id, command.node, command.check_id)
+        )
         output = cut_output(command.output)
         if before.status != command.status:
             state = structs.replace(
@@ -116,6 +122,16 @@ class Checking(Directory):
             return 0
         self._set_states(command.node, record, states, state)
         return 0
+
+    def _reap_check(self, command: ReapCheck) -> Outcome:
+        state = self.checks.find((command.service, command.id), "", command.check_id)
+        if state is None or (state.status, state.since_ms) != ("critical", command.since_ms):
+            return 0
+        service = self._services[command.service]
+        self._remove(
+            service, service.records[command.id], f"check {state.check.id!r} stayed critical"
+        )
+        return 1
 
     def _put_node(self, command: PutNode) -> Outcome:
         entry = command.entry

@@ -14,7 +14,7 @@ have an instance; ``count`` is that of all checks.
 import msgspec
 
 from waypost.catalog.nodes import Key
-from waypost.checks import CheckState, NodeName, worst
+from waypost.checks import CheckKey, CheckState, NodeName, worst
 from waypost.model import Health, Revision, ServiceName
 
 States = tuple[CheckState, ...]
@@ -32,7 +32,15 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 class Checks:
     """All checks, by owner."""
 
-    __slots__ = ("count", "instances", "nodes", "revision", "revisions")
+    __slots__ = (
+        "_reported",
+        "_reported_at",
+        "count",
+        "instances",
+        "nodes",
+        "revision",
+        "revisions",
+    )
 
     def __init__(self) -> None:
         self.instances: dict[Key, Held] = {}
@@ -42,6 +50,14 @@ class Checks:
         self.revisions: dict[ServiceName, Revision] = {}
         """Of the latest change of a check, or of a node, that counts for the service."""
         self.count = 0
+        self._reported: list[CheckKey] = []
+        self._reported_at: Revision = 0
+
+    def reported_at(self, revision: Revision) -> list[CheckKey]:
+        """List what the entry of that revision, the latest one, reported; no part of the state."""
+        if self._reported_at != revision:
+            self._reported, self._reported_at = [], revision
+        return self._reported
 
     def own(self, key: Key) -> States:
         """Tell the checks of an instance itself."""

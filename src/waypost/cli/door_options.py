@@ -53,6 +53,12 @@ _OPTIONS = (
         help="Speak xDS to gRPC and Envoy on this port, usually 8502; 0 takes a free port. Closed "
         "unless given. Needs the extra waypost[xds].",
     ),
+    click.option(
+        "--check-allow",
+        metavar="CIDR[,CIDR]",
+        help="Let health checks probe these networks only, or none. By default all but link-local "
+        "addresses and metadata services of clouds.",
+    ),
 )
 
 
@@ -68,6 +74,7 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
         keys_max: int,
         xds_port: int | None,
         without: str,
+        check_allow: str | None,
         **others: Any,
     ) -> int:
         closed = _closed(without)
@@ -77,6 +84,7 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
             "dns": _dns_settings(dns_ttl, dns_forward),
             "keys_bytes_max": keys_max << 20,
             "xds_port": xds_port,
+            "check_allow": _networks(check_allow),
         }
         return command(doors=doors, **others)
 
@@ -95,6 +103,20 @@ def _closed(without: str) -> set[str]:
             f"--without: there is no door {unknown[0]!r}: choose from {', '.join(DOORS)}"
         )
     return closed
+
+
+def _networks(given: str | None) -> list[str] | None:
+    from waypost.errors import Invalid
+    from waypost.node.checks.allowed import Allowed
+
+    if given is None:
+        return None
+    networks = [] if given == "none" else given.split(",")
+    try:
+        Allowed(networks)
+    except Invalid as error:
+        raise click.UsageError(f"--{error.message}") from None
+    return networks
 
 
 def _dns_settings(ttl: str, forward: str) -> "DnsSettings":

@@ -74,7 +74,8 @@ class Cluster:
         self._taking = Taking(snapshots, self.peers.send, engine.snapshot_staged)
         self._taking.is_allowed = lambda: not engine.is_taking_snapshot
         self._joining: asyncio.Task[None] | None = None
-        self.calls.serve(RENEW, self._renewed)
+        self.serve = self.calls.serve
+        self.serve(RENEW, self._renewed)
         self.calls.serve(SEEN, self._seen)
         node.writes.forwarding.send = self.peers.send
         node.others = self
@@ -100,10 +101,14 @@ class Cluster:
 
     async def call_owner(self, name: str, session: str) -> None:
         """Have the node that owns a session hear that it is alive."""
+        await self.call(name, RENEW, session.encode())
+
+    async def call(self, name: str, verb: str, body: bytes) -> bytes:
+        """Ask another node, by its name."""
         nids = [hello.nid for hello in self.peers.present if hello.name == name]
         if not nids:
-            raise Unavailable(f"{name}, which owns the session, is not connected")
-        await self.calls.call(nids[0], RENEW, session.encode())
+            raise Unavailable(f"{name} is not connected: ask again in a moment")
+        return await self.calls.call(nids[0], verb, body)
 
     async def _renewed(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
         node = self._node

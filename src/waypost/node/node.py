@@ -14,12 +14,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from waypost import __version__
 from waypost.catalog.sessions import Session
 from waypost.catalog.snapshots import dump, load
 from waypost.catalog.state import Catalog
+from waypost.checks import CheckKey, CheckState
 from waypost.commands import (
     Attach,
     Command,
@@ -54,6 +55,18 @@ AGE_UNKNOWN_MS: Final = 2**53 - 1
 BOOKMARK_NS: Final = 10_000_000_000
 
 
+class Checkup(Protocol):
+    """Who looks after checks, as the node and its verbs need it."""
+
+    def reported(self, keys: Sequence[CheckKey]) -> None:
+        """An entry of the log said how these are."""
+        ...
+
+    async def hear(self, state: CheckState) -> bool:
+        """Somebody says that a check is as it is: let its owner know; False if nobody was told."""
+        ...
+
+
 class Node:
     """A replica, the engine under it, and everything that lives on its event loop."""
 
@@ -84,6 +97,8 @@ class Node:
         """Wait until everything committed before the call has been applied here."""
         self.on_move: Callable[[], None] = lambda: None
         """Tells the clients of this node to move to another one."""
+        self.checkup: Checkup | None = None
+        """Who looks after checks here."""
         self.check_listeners: list[CheckListener] = []
         """Hear of each entry that changed a check or a node: see ``CheckVerbs.on_checks``."""
         self.others: OtherNodes | None = None
@@ -170,6 +185,8 @@ class Node:
         if applied.rechecked:
             for listener in list(self.check_listeners):
                 listener(index, applied.rechecked)
+        if self.checkup is not None:
+            self.checkup.reported(self.catalog.checks.reported_at(index))
         if applied.touched is not None:
             self.key_waits.publish(applied.touched)
 

@@ -1,6 +1,7 @@
 """The other nodes, as the engine, the node and its doors need them (``cluster`` is both)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from waypost.replica.peer_messages import PeerMessage
@@ -52,6 +53,14 @@ class OtherNodes(Protocol):
 
     async def call_owner(self, name: str, session: str) -> None:
         """Have the node that owns a session hear that it is alive."""
+        ...
+
+    async def call(self, name: str, verb: str, body: bytes) -> bytes:
+        """Ask one of them, by its name, what ``serve`` was told to answer there."""
+        ...
+
+    def serve(self, verb: str, answer: Callable[[int, bytes], Awaitable[bytes]]) -> None:
+        """Answer what another one asks."""
         ...
 
     def heard_ns(self, name: str) -> int:

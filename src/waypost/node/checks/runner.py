@@ -1,0 +1,430 @@
+"""When each check is looked at, and what comes of it: the duties of one node.
+
+Every node knows all checks, and looks after its share of them (``shares``).  What it found changes
+nothing until it is an opinion (``judging``); then it is proposed, as one entry of the log.  Probes
+that agree with what is known cost the log nothing, and neither does a TTL check that is told the
+same again.
+
+A probe that contradicts what is known is repeated soon, and not after a whole interval: so two in a
+row are needed, and a failure is still known within an interval.
+
+Bounded: so many probes at once, in two lanes.  A target that is known to be critical, and took its
+whole time, is asked on the second lane until it answers: those that hang wait for each other, and
+nobody else for them.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+import msgspec
+
+from waypost.catalog.checks import Held, States
+from waypost.checks import CheckKey, CheckState, CheckStatus
+from waypost.commands import Command, Outcome, ReapCheck, ReportCheck, encode_part
+from waypost.errors import Unavailable, WaypostError
+from waypost.node.checks.found import Found
+from waypost.node.checks.judging import judge
+from waypost.node.checks.probing import Probes
+from waypost.node.checks.shares import owner_of, seed_of
+from waypost.node.node import Node
+
+log = logging.getLogger("waypost.checks")
+
+TICK_S: Final = 0.25
+SCAN_S_MIN: Final = 0.002
+SCAN_SHARE: Final = 20
+"""A scan comes no sooner than so many times what the last one took."""
+HEARD_NS: Final = 2_000_000_000
+"""A member that was not heard for longer has lost its share."""
+SLOTS: Final = (2_048, 512)
+"""Probes at once, on either lane; less where a process may open fewer files."""
+STARTS_PER_S: Final = 1_000
+CONFIRM_SHARE: Final = 10
+CONFIRM_S_MAX: Final = 1.0
+AGAIN_S: Final = 1.0
+HEAR: Final = "check-heard"
+"""What another node calls when a TTL check was reported there; the body is its key."""
+
+_decode_key = msgspec.msgpack.Decoder(tuple[str, str, str, str]).decode
+_encode = msgspec.msgpack.Encoder().encode
+_Owner = tuple[str, str, str]
+
+
+class _Entry:
+    """One check, and what this node has to do about it."""
+
+    __slots__ = (
+        "due_s",
+        "is_mine",
+        "is_proposing",
+        "is_running",
+        "is_slow",
+        "key",
+        "reap",
+        "seed",
+        "state",
+        "streak",
+        "timer",
+    )
+
+    def __init__(self, key: CheckKey, state: CheckState) -> None:
+        self.key = key
+        self.state = state
+        self.seed = seed_of(*key)
+        self.is_mine = False
+        self.is_running = False
+        self.is_proposing = False
+        self.is_slow = False
+        self.streak = 0
+        self.due_s = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+        self.reap: asyncio.TimerHandle | None = None
+
+
+class _Lane:
+    """So many probes at once; the others wait in order."""
+
+    def __init__(self, slots: int) -> None:
+        self.free = slots
+        self.waiting: deque[_Entry] = deque()
+
+
+class CheckRunner:
+    """Looks after this node's share of the checks."""
+
+    def __init__(
+        self, node: Node, probes: Probes, *, slots: tuple[int, int] = SLOTS, files: int = 1 << 20
+    ) -> None:
+        """``files`` is how many this process may open."""
+        self._node = node
+        self._probes = probes
+        self._random = Random()  # jitter: nothing that matters hangs on it
+        self._loop = asyncio.get_running_loop()
+        self._seen: dict[tuple[str, str] | str, Held | States] = {}
+        self._of: dict[_Owner, dict[str, _Entry]] = {}
+        self._entries: dict[CheckKey, _Entry] = {}
+        self._living: tuple[str, ...] = (node.name,)
+        first, second = (max(1, min(most, files // 8)) for most in slots)
+        self._lanes = (_Lane(first), _Lane(second))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scan_timer: asyncio.TimerHandle | None = None
+        self._scan_cost_s = 0.0
+        self._tick: asyncio.TimerHandle | None = None
+        self._unlisten: Callable[[], None] = lambda: None
+        self.probed = 0
+        self.mine = 0
+
+    def start(self) -> None:
+        """Look after checks from here on; costs next to nothing until there are any."""
+        node = self._node
+        node.checkup = self
+        node.check_listeners.append(self._changed)
+        self._unlisten = lambda: node.check_listeners.remove(self._changed)
+        if node.others is not None:
+            node.others.serve(HEAR, self._heard)
+        self._scan()
+        self._on_tick()
+
+    def stop(self) -> None:
+        """Look after nothing any more."""
+        self._unlisten()
+        self._node.checkup = None
+        for timer in (self._tick, self._scan_timer):
+            if timer is not None:
+                timer.cancel()
+        for entry in self._entries.values():
+            self._leave(entry)
+        for task in self._tasks:
+            task.cancel()
+
+    # What there is, and whose
+
+    def _changed(self, revision: int, services: Sequence[str]) -> None:  # noqa: ARG002
+        if self._scan_timer is None:
+            delay_s = max(SCAN_S_MIN, SCAN_SHARE * self._scan_cost_s)
+            self._scan_timer = self._loop.call_later(delay_s, self._scan)
+
+    def _on_tick(self) -> None:
+        self._tick = self._loop.call_later(TICK_S, self._on_tick)
+        living = self._alive()
+        if living != self._living:
+            self._living = living
+            for entry in self._entries.values():
+                self._assign(entry)
+
+    def _alive(self) -> tuple[str, ...]:
+        node = self._node
+        try:
+            members = node.engine.status.members
+        except WaypostError:
+            return self._living
+        others = node.others
+        if others is None:  # an engine without others names those that live
+            return members or (node.name,)
+        now = node.clock()
+        return tuple(
+            name for name in members if name == node.name or now - others.heard_ns(name) < HEARD_NS
+        )
+
+    def _scan(self) -> None:
+        """Find what changed: a held value that is the same object is the same."""
+        self._scan_timer = None
+        began_s = time.perf_counter()
+        checks = self._node.catalog.checks
+        seen = self._seen
+        for key, held in checks.instances.items():
+            if seen.get(key) is not held:
+                seen[key] = held
+                self._take((*key, ""), held.checks)
+        for node, states in checks.nodes.items():
+            if seen.get(node) is not states:
+                seen[node] = states
+                self._take(("", "", node), states)
+        if len(seen) > len(checks.instances) + len(checks.nodes):
+            gone = [k for k in seen if k not in checks.instances and k not in checks.nodes]
+            for each in gone:
+                del seen[each]
+                self._take(("", "", each) if isinstance(each, str) else (*each, ""), ())
+        self._scan_cost_s = time.perf_counter() - began_s
+
+    def _take(self, owner: _Owner, states: States) -> None:
+        known = self._of.get(owner, {})
+        now = {state.check.id: state for state in states}
+        for check_id in [each for each in known if each not in now]:
+            gone = known.pop(check_id)
+            self._leave(gone)
+            del self._entries[gone.key]
+        for check_id, state in now.items():
+            entry = known.get(check_id)
+            if entry is None:
+                entry = known[check_id] = _Entry((*owner, check_id), state)
+                self._entries[entry.key] = entry
+                self._assign(entry)
+            elif entry.state is not state:
+                is_other = entry.state.check != state.check
+                entry.state = state
+                if entry.is_mine and is_other:
+                    self._leave(entry)
+                    self._assign(entry)
+                elif entry.is_mine:
+                    self._arm_reaping(entry)
+        if known:
+            self._of[owner] = known
+        else:
+            self._of.pop(owner, None)
+
+    def _assign(self, entry: _Entry) -> None:
+        is_mine = owner_of(entry.seed, self._living) == self._node.name
+        if is_mine and not entry.is_mine:
+            entry.is_mine = True
+            self.mine += 1
+            entry.streak = 0
+            check = entry.state.check
+            if check.kind == "ttl":
+                self._renew(entry)
+                entry.timer = self._loop.call_at(entry.due_s, self._lapse, entry)
+            elif check.kind != "manual":
+                spread_s = min(check.interval_ms / 1000, 0.1 + self.mine / STARTS_PER_S)
+                self._look_in(entry, self._random.random() * spread_s)
+            self._arm_reaping(entry)
+        elif entry.is_mine and not is_mine:
+            self._leave(entry)
+
+    def _leave(self, entry: _Entry) -> None:
+        self.mine -= entry.is_mine
+        entry.is_mine = False
+        for timer in (entry.timer, entry.reap):
+            if timer is not None:
+                timer.cancel()
+        entry.timer = entry.reap = None
+
+    # Probing
+
+    def _look_in(self, entry: _Entry, delay_s: float) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.timer = self._loop.call_later(delay_s, self._look, entry)
+
+    def _look(self, entry: _Entry) -> None:
+        if entry.is_running or not entry.is_mine:
+            return
+        check = entry.state.check
+        # Never later than the interval says, and drifting apart.
+        self._look_in(entry, check.interval_ms / 1000 * (0.95 + 0.05 * self._random.random()))
+        if check.kind == "alias":
+            self._judge(entry, self._alias(check.target), is_sure=True)
+            return
+        lane = self._lanes[entry.is_slow and entry.state.status == "critical"]
+        entry.is_running = True
+        if lane.free:
+            lane.free -= 1
+            self._begin(entry, lane)
+        else:
+            lane.waiting.append(entry)
+
+    def _begin(self, entry: _Entry, lane: _Lane) -> None:
+        task = self._loop.create_task(self._run(entry, lane))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, entry: _Entry, lane: _Lane) -> None:
+        check = entry.state.check
+        try:
+            found = await self._probes.probe(check)
+        except Exception as error:
+            log.exception("a probe of %s failed by our own mistake", entry.key)
+            found = Found("critical", f"the probe failed: {error}")
+        finally:
+            entry.is_running = False
+            if lane.waiting:
+                self._begin(lane.waiting.popleft(), lane)
+            else:
+                lane.free += 1
+        self.probed += 1
+        entry.is_slow = found.is_slow
+        if entry.is_mine and entry.state.check is check:
+            self._judge(entry, found, is_sure=False)
+
+    def _judge(self, entry: _Entry, found: Found, *, is_sure: bool) -> None:
+        state = self._now(entry)
+        if state is None or entry.is_proposing:
+            return
+        check = state.check
+        is_first = not state.output
+        is_other, entry.streak = judge(check, state.status, found.status, entry.streak)
+        if is_first or is_other or (is_sure and found.status != state.status):
+            self._propose(entry, found)
+        elif entry.streak and check.kind != "alias":
+            # What contradicts is looked at again soon: the interval is how often, not how late.
+            self._look_in(entry, min(CONFIRM_S_MAX, check.interval_ms / 1000 / CONFIRM_SHARE))
+
+    def _alias(self, target: str) -> Found:
+        service, _, instance_id = target.rpartition("/")
+        record = (self._node.catalog.service(service) or {}).get(instance_id)
+        if record is None:
+            return Found("critical", f"{target} is not registered")
+        status: CheckStatus = "critical"
+        if record.health in ("passing", "warning") and not record.suspect:
+            status = "passing" if record.health == "passing" else "warning"
+        return Found(status, f"{target} is {'suspect' if record.suspect else record.health}")
+
+    # TTL
+
+    def reported(self, keys: Sequence[CheckKey]) -> None:
+        """An entry of the log said how these are."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None and entry.is_mine and entry.state.check.kind == "ttl":
+                self._renew(entry)
+
+    async def hear(self, state: CheckState) -> bool:
+        """Somebody says that a check is as it is: let its owner know; False if nobody was told."""
+        key = (state.service, state.id, state.node, state.check.id)
+        if self._hear(key):
+            return True
+        entry, others = self._entries.get(key), self._node.others
+        if entry is None or others is None:
+            return False
+        try:
+            return bool(await others.call(owner_of(entry.seed, self._living), HEAR, _encode(key)))
+        except Unavailable:
+            return False
+
+    async def _heard(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
+        return b"\x01" if self._hear(_decode_key(body)) else b""
+
+    def _hear(self, key: CheckKey) -> bool:
+        entry = self._entries.get(key)
+        if entry is None or not entry.is_mine:
+            return False
+        state = self._now(entry)
+        if state is None or state.status == "critical" or entry.is_proposing:
+            return False  # it may just have run out: say it in the log
+        self._renew(entry)
+        return True
+
+    def _renew(self, entry: _Entry) -> None:
+        entry.due_s = self._loop.time() + entry.state.check.ttl_ms / 1000
+
+    def _lapse(self, entry: _Entry) -> None:
+        """A timer went off: for a check that was renewed meanwhile, too early."""
+        now_s = self._loop.time()
+        late_s = now_s - entry.due_s
+        state = self._now(entry)
+        if late_s >= TICK_S and state is not None and state.status != "critical":
+            # This node stood still: what was reported meanwhile is still in its sockets.
+            entry.due_s = now_s + min(late_s, AGAIN_S)
+        elif late_s >= 0:
+            if state is not None and state.status != "critical" and not entry.is_proposing:
+                ttl_s = state.check.ttl_ms / 1000
+                last = f" (last: {state.output})" if state.output else ""
+                why = f"TTL expired: nothing was reported for {ttl_s:g} s{last}"
+                self._propose(entry, Found("critical", why))
+            entry.due_s = now_s + max(AGAIN_S / 20, min(AGAIN_S, _ttl_s(entry)))
+        entry.timer = self._loop.call_at(max(entry.due_s, now_s + 0.001), self._lapse, entry)
+
+    # What comes of it
+
+    def _arm_reaping(self, entry: _Entry) -> None:
+        state = entry.state
+        after_ms = state.check.deregister_after_ms
+        if entry.reap is not None:
+            entry.reap.cancel()
+            entry.reap = None
+        if after_ms and state.service and state.status == "critical":
+            gone_ms = self._node.catalog.now_ms - state.since_ms
+            delay_s = max(0, after_ms - gone_ms) / 1000
+            entry.reap = self._loop.call_later(delay_s, self._reap, entry)
+
+    def _reap(self, entry: _Entry) -> None:
+        state = self._now(entry)
+        if state is None or state.status != "critical":
+            return
+        entry.reap = self._loop.call_later(AGAIN_S, self._reap, entry)  # unless it goes with this
+        self._offer(entry, ReapCheck(state.service, state.id, state.check.id, state.since_ms))
+
+    def _propose(self, entry: _Entry, found: Found) -> None:
+        service, instance_id, node, check_id = entry.key
+        self._offer(
+            entry, ReportCheck(service, instance_id, node, check_id, found.status, found.output)
+        )
+
+    def _offer(self, entry: _Entry, command: Command) -> None:
+        try:
+            self._node.admit("register")
+        except WaypostError as error:
+            log.debug("%s: %s", entry.key, error)
+            return
+        entry.is_proposing = True
+        self._node.offer(encode_part([command]), [command], _Proposed(entry), 0)
+
+    def _now(self, entry: _Entry) -> CheckState | None:
+        service, instance_id, node, check_id = entry.key
+        return self._node.catalog.checks.find((service, instance_id), node, check_id)
+
+
+class _Proposed:
+    """Who hears what became of a proposal: the next finding may be proposed."""
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, entry: _Entry) -> None:
+        self._entry = entry
+
+    def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:  # noqa: ARG002
+        self._entry.is_proposing = False
+        self._entry.streak = 0
+
+    def failed(self, ticket: int, error: WaypostError) -> None:  # noqa: ARG002
+        self._entry.is_proposing = False
+        log.debug("%s: not committed: %s", self._entry.key, error)
+
+
+def _ttl_s(entry: _Entry) -> float:
+    """How long one of its reports counts."""
+    return entry.state.check.ttl_ms / 1000
