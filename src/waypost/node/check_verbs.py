@@ -20,7 +20,8 @@ from waypost.commands import (
     check_check_command,
 )
 from waypost.model import InstanceId, Revision, ServiceName
-from waypost.node.node import CheckListener, Node
+from waypost.node.checkup import CheckListener
+from waypost.node.node import Node
 from waypost.node.refusal import raised
 from waypost.wire import Outcomes
 
@@ -78,13 +79,14 @@ class CheckVerbs:
         A TTL check that is told again what is known costs no entry of the log: its owner hears it.
         """
         output = cut_output(output)
+        checkup = self._node.check_news.checkup
         state = self._node.catalog.checks.find((service, instance_id), node, check_id)
         if (
             state is not None
             and state.check.kind == "ttl"
             and (state.status, state.output) == (status, output)
-            and self._node.checkup is not None
-            and await self._node.checkup.hear(state)
+            and checkup is not None
+            and await checkup.hear(state)
         ):
             return self._node.revision
         command = ReportCheck(service, instance_id, node, check_id, status, output)
@@ -144,6 +146,6 @@ class CheckVerbs:
 
         Among the services an empty name stands for a node itself.  Call the answer to stop.
         """
-        listeners = self._node.check_listeners
+        listeners = self._node.check_news.listeners
         listeners.append(listener)
         return lambda: listeners.remove(listener)

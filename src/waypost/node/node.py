@@ -13,14 +13,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from waypost import __version__
 from waypost.catalog.sessions import Session
 from waypost.catalog.snapshots import dump, load
 from waypost.catalog.state import Catalog
-from waypost.checks import CheckKey, CheckState
 from waypost.commands import (
     Attach,
     Command,
@@ -29,9 +28,10 @@ from waypost.commands import (
 )
 from waypost.consensus.core import FOREVER
 from waypost.errors import ReadOnly, TooStale, Unavailable, WaypostError
-from waypost.model import Revision, ServiceName, Source
+from waypost.model import Revision, Source
 from waypost.node.admission import Admission, Kind
 from waypost.node.answers import Answers
+from waypost.node.checkup import CheckNews
 from waypost.node.engine import Engine
 from waypost.node.key_waits import KeyWaits
 from waypost.node.liveness import Liveness
@@ -45,7 +45,6 @@ from waypost.wire import NodeStatus, encode
 
 log = logging.getLogger("waypost.node")
 
-CheckListener = Callable[[Revision, Sequence[ServiceName]], None]
 
 TICK_S: Final = 0.05
 STALL_S: Final = 0.5
@@ -53,18 +52,6 @@ STALL_S: Final = 0.5
 KEYS_BYTES_MAX: Final = 256 << 20
 AGE_UNKNOWN_MS: Final = 2**53 - 1
 BOOKMARK_NS: Final = 10_000_000_000
-
-
-class Checkup(Protocol):
-    """Who looks after checks, as the node and its verbs need it."""
-
-    def reported(self, keys: Sequence[CheckKey]) -> None:
-        """An entry of the log said how these are."""
-        ...
-
-    async def hear(self, state: CheckState) -> bool:
-        """Somebody says that a check is as it is: let its owner know; False if nobody was told."""
-        ...
 
 
 class Node:
@@ -97,10 +84,7 @@ class Node:
         """Wait until everything committed before the call has been applied here."""
         self.on_move: Callable[[], None] = lambda: None
         """Tells the clients of this node to move to another one."""
-        self.checkup: Checkup | None = None
-        """Who looks after checks here."""
-        self.check_listeners: list[CheckListener] = []
-        """Hear of each entry that changed a check or a node: see ``CheckVerbs.on_checks``."""
+        self.check_news = CheckNews()
         self.others: OtherNodes | None = None
         """The other nodes; None for one that nobody can join."""
         self._liveness = Liveness(self)
@@ -182,11 +166,7 @@ class Node:
         if applied.changed:
             self.answers.forget(applied.changed)
             self.watches.publish(index, applied.changed)
-        if applied.rechecked:
-            for listener in list(self.check_listeners):
-                listener(index, applied.rechecked)
-        if self.checkup is not None:
-            self.checkup.reported(self.catalog.checks.reported_at(index))
+        self.check_news.applied(index, applied, self.catalog)
         if applied.touched is not None:
             self.key_waits.publish(applied.touched)
 
@@ -228,8 +208,7 @@ class Node:
         self.replica.catalog = catalog
         self.answers.replace(catalog)
         self.watches.replace(catalog)
-        for listener in list(self.check_listeners):
-            listener(catalog.revision, [*catalog.service_names(), ""])
+        self.check_news.restored(catalog)
         self.key_waits.wake_all()
         self._liveness.settle(self.clock())
         self.settled()

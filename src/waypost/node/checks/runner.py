@@ -23,14 +23,14 @@ from typing import Final
 
 import msgspec
 
-from waypost.catalog.checks import Held, States
 from waypost.checks import CheckKey, CheckState, CheckStatus
 from waypost.commands import Command, Outcome, ReapCheck, ReportCheck, encode_part
 from waypost.errors import Unavailable, WaypostError
 from waypost.node.checks.found import Found
 from waypost.node.checks.judging import judge
 from waypost.node.checks.probing import Probes
-from waypost.node.checks.shares import owner_of, seed_of
+from waypost.node.checks.roster import Entry, Roster
+from waypost.node.checks.shares import owner_of
 from waypost.node.node import Node
 
 log = logging.getLogger("waypost.checks")
@@ -52,38 +52,6 @@ HEAR: Final = "check-heard"
 
 _decode_key = msgspec.msgpack.Decoder(tuple[str, str, str, str]).decode
 _encode = msgspec.msgpack.Encoder().encode
-_Owner = tuple[str, str, str]
-
-
-class _Entry:
-    """One check, and what this node has to do about it."""
-
-    __slots__ = (
-        "due_s",
-        "is_mine",
-        "is_proposing",
-        "is_running",
-        "is_slow",
-        "key",
-        "reap",
-        "seed",
-        "state",
-        "streak",
-        "timer",
-    )
-
-    def __init__(self, key: CheckKey, state: CheckState) -> None:
-        self.key = key
-        self.state = state
-        self.seed = seed_of(*key)
-        self.is_mine = False
-        self.is_running = False
-        self.is_proposing = False
-        self.is_slow = False
-        self.streak = 0
-        self.due_s = 0.0
-        self.timer: asyncio.TimerHandle | None = None
-        self.reap: asyncio.TimerHandle | None = None
 
 
 class _Lane:
@@ -91,7 +59,7 @@ class _Lane:
 
     def __init__(self, slots: int) -> None:
         self.free = slots
-        self.waiting: deque[_Entry] = deque()
+        self.waiting: deque[Entry] = deque()
 
 
 class CheckRunner:
@@ -105,9 +73,7 @@ class CheckRunner:
         self._probes = probes
         self._random = Random()  # jitter: nothing that matters hangs on it
         self._loop = asyncio.get_running_loop()
-        self._seen: dict[tuple[str, str] | str, Held | States] = {}
-        self._of: dict[_Owner, dict[str, _Entry]] = {}
-        self._entries: dict[CheckKey, _Entry] = {}
+        self._roster = Roster()
         self._living: tuple[str, ...] = (node.name,)
         first, second = (max(1, min(most, files // 8)) for most in slots)
         self._lanes = (_Lane(first), _Lane(second))
@@ -122,9 +88,9 @@ class CheckRunner:
     def start(self) -> None:
         """Look after checks from here on; costs next to nothing until there are any."""
         node = self._node
-        node.checkup = self
-        node.check_listeners.append(self._changed)
-        self._unlisten = lambda: node.check_listeners.remove(self._changed)
+        node.check_news.checkup = self
+        node.check_news.listeners.append(self._changed)
+        self._unlisten = lambda: node.check_news.listeners.remove(self._changed)
         if node.others is not None:
             node.others.serve(HEAR, self._heard)
         self._scan()
@@ -133,11 +99,11 @@ class CheckRunner:
     def stop(self) -> None:
         """Look after nothing any more."""
         self._unlisten()
-        self._node.checkup = None
+        self._node.check_news.checkup = None
         for timer in (self._tick, self._scan_timer):
             if timer is not None:
                 timer.cancel()
-        for entry in self._entries.values():
+        for entry in self._roster.entries.values():
             self._leave(entry)
         for task in self._tasks:
             task.cancel()
@@ -154,7 +120,7 @@ class CheckRunner:
         living = self._alive()
         if living != self._living:
             self._living = living
-            for entry in self._entries.values():
+            for entry in self._roster.entries.values():
                 self._assign(entry)
 
     def _alive(self) -> tuple[str, ...]:
@@ -172,53 +138,20 @@ class CheckRunner:
         )
 
     def _scan(self) -> None:
-        """Find what changed: a held value that is the same object is the same."""
         self._scan_timer = None
         began_s = time.perf_counter()
-        checks = self._node.catalog.checks
-        seen = self._seen
-        for key, held in checks.instances.items():
-            if seen.get(key) is not held:
-                seen[key] = held
-                self._take((*key, ""), held.checks)
-        for node, states in checks.nodes.items():
-            if seen.get(node) is not states:
-                seen[node] = states
-                self._take(("", "", node), states)
-        if len(seen) > len(checks.instances) + len(checks.nodes):
-            gone = [k for k in seen if k not in checks.instances and k not in checks.nodes]
-            for each in gone:
-                del seen[each]
-                self._take(("", "", each) if isinstance(each, str) else (*each, ""), ())
+        moved = self._roster.look(self._node.catalog.checks)
+        for entry in moved.gone:
+            self._leave(entry)
+        for entry in moved.other:
+            self._leave(entry)
+            self._assign(entry)
+        for entry in moved.found:
+            if entry.is_mine:
+                self._arm_reaping(entry)
         self._scan_cost_s = time.perf_counter() - began_s
 
-    def _take(self, owner: _Owner, states: States) -> None:
-        known = self._of.get(owner, {})
-        now = {state.check.id: state for state in states}
-        for check_id in [each for each in known if each not in now]:
-            gone = known.pop(check_id)
-            self._leave(gone)
-            del self._entries[gone.key]
-        for check_id, state in now.items():
-            entry = known.get(check_id)
-            if entry is None:
-                entry = known[check_id] = _Entry((*owner, check_id), state)
-                self._entries[entry.key] = entry
-                self._assign(entry)
-            elif entry.state is not state:
-                is_other = entry.state.check != state.check
-                entry.state = state
-                if entry.is_mine and is_other:
-                    self._leave(entry)
-                    self._assign(entry)
-                elif entry.is_mine:
-                    self._arm_reaping(entry)
-        if known:
-            self._of[owner] = known
-        else:
-            self._of.pop(owner, None)
-
-    def _assign(self, entry: _Entry) -> None:
+    def _assign(self, entry: Entry) -> None:
         is_mine = owner_of(entry.seed, self._living) == self._node.name
         if is_mine and not entry.is_mine:
             entry.is_mine = True
@@ -235,7 +168,7 @@ class CheckRunner:
         elif entry.is_mine and not is_mine:
             self._leave(entry)
 
-    def _leave(self, entry: _Entry) -> None:
+    def _leave(self, entry: Entry) -> None:
         self.mine -= entry.is_mine
         entry.is_mine = False
         for timer in (entry.timer, entry.reap):
@@ -245,12 +178,12 @@ class CheckRunner:
 
     # Probing
 
-    def _look_in(self, entry: _Entry, delay_s: float) -> None:
+    def _look_in(self, entry: Entry, delay_s: float) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
         entry.timer = self._loop.call_later(delay_s, self._look, entry)
 
-    def _look(self, entry: _Entry) -> None:
+    def _look(self, entry: Entry) -> None:
         if entry.is_running or not entry.is_mine:
             return
         check = entry.state.check
@@ -267,12 +200,12 @@ class CheckRunner:
         else:
             lane.waiting.append(entry)
 
-    def _begin(self, entry: _Entry, lane: _Lane) -> None:
+    def _begin(self, entry: Entry, lane: _Lane) -> None:
         task = self._loop.create_task(self._run(entry, lane))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, entry: _Entry, lane: _Lane) -> None:
+    async def _run(self, entry: Entry, lane: _Lane) -> None:
         check = entry.state.check
         try:
             found = await self._probes.probe(check)
@@ -290,7 +223,7 @@ class CheckRunner:
         if entry.is_mine and entry.state.check is check:
             self._judge(entry, found, is_sure=False)
 
-    def _judge(self, entry: _Entry, found: Found, *, is_sure: bool) -> None:
+    def _judge(self, entry: Entry, found: Found, *, is_sure: bool) -> None:
         state = self._now(entry)
         if state is None or entry.is_proposing:
             return
@@ -318,7 +251,7 @@ class CheckRunner:
     def reported(self, keys: Sequence[CheckKey]) -> None:
         """An entry of the log said how these are."""
         for key in keys:
-            entry = self._entries.get(key)
+            entry = self._roster.entries.get(key)
             if entry is not None and entry.is_mine and entry.state.check.kind == "ttl":
                 self._renew(entry)
 
@@ -327,7 +260,7 @@ class CheckRunner:
         key = (state.service, state.id, state.node, state.check.id)
         if self._hear(key):
             return True
-        entry, others = self._entries.get(key), self._node.others
+        entry, others = self._roster.entries.get(key), self._node.others
         if entry is None or others is None:
             return False
         try:
@@ -339,7 +272,7 @@ class CheckRunner:
         return b"\x01" if self._hear(_decode_key(body)) else b""
 
     def _hear(self, key: CheckKey) -> bool:
-        entry = self._entries.get(key)
+        entry = self._roster.entries.get(key)
         if entry is None or not entry.is_mine:
             return False
         state = self._now(entry)
@@ -348,10 +281,10 @@ class CheckRunner:
         self._renew(entry)
         return True
 
-    def _renew(self, entry: _Entry) -> None:
+    def _renew(self, entry: Entry) -> None:
         entry.due_s = self._loop.time() + entry.state.check.ttl_ms / 1000
 
-    def _lapse(self, entry: _Entry) -> None:
+    def _lapse(self, entry: Entry) -> None:
         """A timer went off: for a check that was renewed meanwhile, too early."""
         now_s = self._loop.time()
         late_s = now_s - entry.due_s
@@ -370,7 +303,7 @@ class CheckRunner:
 
     # What comes of it
 
-    def _arm_reaping(self, entry: _Entry) -> None:
+    def _arm_reaping(self, entry: Entry) -> None:
         state = entry.state
         after_ms = state.check.deregister_after_ms
         if entry.reap is not None:
@@ -381,20 +314,20 @@ class CheckRunner:
             delay_s = max(0, after_ms - gone_ms) / 1000
             entry.reap = self._loop.call_later(delay_s, self._reap, entry)
 
-    def _reap(self, entry: _Entry) -> None:
+    def _reap(self, entry: Entry) -> None:
         state = self._now(entry)
         if state is None or state.status != "critical":
             return
         entry.reap = self._loop.call_later(AGAIN_S, self._reap, entry)  # unless it goes with this
         self._offer(entry, ReapCheck(state.service, state.id, state.check.id, state.since_ms))
 
-    def _propose(self, entry: _Entry, found: Found) -> None:
+    def _propose(self, entry: Entry, found: Found) -> None:
         service, instance_id, node, check_id = entry.key
         self._offer(
             entry, ReportCheck(service, instance_id, node, check_id, found.status, found.output)
         )
 
-    def _offer(self, entry: _Entry, command: Command) -> None:
+    def _offer(self, entry: Entry, command: Command) -> None:
         try:
             self._node.admit("register")
         except WaypostError as error:
@@ -403,7 +336,7 @@ class CheckRunner:
         entry.is_proposing = True
         self._node.offer(encode_part([command]), [command], _Proposed(entry), 0)
 
-    def _now(self, entry: _Entry) -> CheckState | None:
+    def _now(self, entry: Entry) -> CheckState | None:
         service, instance_id, node, check_id = entry.key
         return self._node.catalog.checks.find((service, instance_id), node, check_id)
 
@@ -413,7 +346,7 @@ class _Proposed:
 
     __slots__ = ("_entry",)
 
-    def __init__(self, entry: _Entry) -> None:
+    def __init__(self, entry: Entry) -> None:
         self._entry = entry
 
     def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:  # noqa: ARG002
@@ -425,6 +358,6 @@ class _Proposed:
         log.debug("%s: not committed: %s", self._entry.key, error)
 
 
-def _ttl_s(entry: _Entry) -> float:
+def _ttl_s(entry: Entry) -> float:
     """How long one of its reports counts."""
     return entry.state.check.ttl_ms / 1000
