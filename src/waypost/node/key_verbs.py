@@ -31,14 +31,11 @@ from waypost.commands import (
     FireEvent,
     OpenHolder,
     Operation,
-    Outcome,
     PutKey,
     ReadKey,
-    Refused,
     Transact,
 )
 from waypost.errors import (
-    ERRORS_BY_CODE,
     Invalid,
     Rejected,
     Unavailable,
@@ -48,6 +45,7 @@ from waypost.errors import (
 from waypost.model import Revision
 from waypost.node.key_waits import KeyWaits
 from waypost.node.node import Node
+from waypost.node.refusal import raised
 from waypost.wire import Outcomes
 
 PAYLOAD_BYTES_MAX: Final = 512
@@ -118,9 +116,11 @@ class KeyVerbs:
         puts = [each for each in operations if isinstance(each, PutKey)]
         self._check_room(puts)
         done = await self._write([Transact(operations)])
-        outcome = _unless_refused(done.outcomes[0])
-        assert isinstance(outcome, bytes), "a transaction yields what came of it"
-        return done.revision, decode_transacted(outcome)
+        (outcome,) = done.outcomes
+        if isinstance(outcome, bytes):
+            return done.revision, decode_transacted(outcome)
+        raised(outcome)
+        raise AssertionError("a transaction yields what came of it")
 
     # Holders
 
@@ -145,8 +145,8 @@ class KeyVerbs:
         )
         done = await self._write(commands)
         if ttl_ms:  # the session is there, even if it is of no use: then it ends by itself
-            node.own_session(session, _number(done.outcomes[0]), ttl_ms, ttl_ms, None)
-        _number(done.outcomes[-1])
+            node.own_session(session, raised(done.outcomes[0]), ttl_ms, ttl_ms, None)
+        raised(done.outcomes[-1])
         return done.revision, holder_id
 
     async def close(self, holder_id: str) -> Revision:
@@ -186,7 +186,7 @@ class KeyVerbs:
         if self.space.holders.find(holder_of(session_id)) is None:
             await self._write([Detach(session_id)])  # it had ended, and was begun anew for nobody
             return
-        attachment = _number(done.outcomes[0])
+        attachment = raised(done.outcomes[0])
         node.own_session(session_id, attachment, session.ttl_ms, session.grace_ms, None)
 
     def _open_one(self, holder_id: str) -> Holder:
@@ -209,14 +209,14 @@ class KeyVerbs:
             if len(getattr(event, name)) > _EVENT_TEXT_CHARS_MAX:
                 raise Invalid(f"{name}: longer than {_EVENT_TEXT_CHARS_MAX} characters", field=name)
         done = await self._write([event])
-        _number(done.outcomes[0])
+        raised(done.outcomes[0])
         return done.revision
 
     # What verbs are made of
 
     async def _done(self, command: PutKey | DropKey) -> tuple[Revision, bool]:
         done = await self._write([command])
-        return done.revision, _number(done.outcomes[0]) == 1
+        return done.revision, raised(done.outcomes[0]) == 1
 
     def _check_put(self, command: PutKey) -> None:
         _check_key(command.key)
@@ -253,15 +253,3 @@ def _check_key(key: str, *, may_be_empty: bool = False) -> None:
             f"key: {len(key.encode())} bytes, at most {KEY_BYTES_MAX} are taken: shorten it",
             field="key",
         )
-
-
-def _unless_refused(outcome: Outcome) -> int | bytes:
-    if isinstance(outcome, Refused):
-        raise ERRORS_BY_CODE.get(outcome.code, Rejected)(outcome.message)
-    return outcome
-
-
-def _number(outcome: Outcome) -> int:
-    number = _unless_refused(outcome)
-    assert isinstance(number, int), "only a transaction yields bytes"
-    return number

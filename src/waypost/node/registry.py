@@ -109,7 +109,6 @@ class Registry:
         self.nodes_revision = checks.nodes_revision
         self.on_checks = checks.on_checks
         self.keys = KeyVerbs(node, self.write)
-        """The verbs for keys and their holders."""
 
     # Writes
 
