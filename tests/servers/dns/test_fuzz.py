@@ -20,6 +20,7 @@ LABEL = st.sampled_from(
     [
         *(b"web", b"ext", b"service", b"waypost", b"CONSUL", b"node", b"n", b"addr", b"0a000001"),
         *(b"dc1", b"_web", b"_tcp", b"ns", b"x", b"in-addr", b"arpa", b"a" * 63, b"\x00", b"a.b"),
+        b"\xff\xf9eb",
     ]
 )
 NAME = st.lists(LABEL, max_size=8).map(
@@ -49,6 +50,17 @@ EXTRA = st.sampled_from(
 WHOLE = st.tuples(HEADERS, NAME, KINDS, EXTRA, st.binary(max_size=4)).map(b"".join)
 
 
+def readable(reply: bytes) -> bytes:
+    """With letters in the question's name for what is none: the other library reads UTF-8 only."""
+    shown = bytearray(reply)
+    at = 12
+    while reply[4:6] == b"\x00\x01" and shown[at]:
+        for inside in range(at + 1, at + 1 + shown[at]):
+            shown[inside] = ord("x") if shown[inside] >= 0x80 else shown[inside]
+        at += 1 + shown[at]
+    return bytes(shown)
+
+
 def check(data: bytes) -> None:
     for over_tcp in (False, True):
         reply = DOOR.send(data, over_tcp=over_tcp)
@@ -61,7 +73,7 @@ def check(data: bytes) -> None:
         flags = struct.unpack_from("!H", reply, 2)[0]
         if not flags & 0xF:
             assert reply[12:].startswith(data[12 : 12 + 4])
-        read = DNSRecord.parse(reply)
+        read = DNSRecord.parse(readable(reply))
         assert read.header.rcode in (0, 1, 2, 3, 4, 5)
 
 

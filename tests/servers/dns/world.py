@@ -64,9 +64,11 @@ class Door:
 
     def __init__(self, settings: DnsSettings | None = None, seed: int = 1) -> None:
         self.known = Written()
-        self.zone = Zone(self.known, settings or DnsSettings())
+        self.now_s = 0.0
+        draw = random.Random(seed).random
+        self.zone = Zone(self.known, settings or DnsSettings(), draw)
         self.zone.own_address = b"\x7f\x00\x00\x01"
-        self.replies = Replies(self.known, self.zone, random.Random(seed).random)
+        self.replies = Replies(self.known, self.zone, draw, lambda: self.now_s)
 
     def ask(
         self, name: str, kind: str = "A", *, over_tcp: bool = False, edns: int = 0

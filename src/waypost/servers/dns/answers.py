@@ -11,7 +11,7 @@ know it tells however old it is: instances that may be gone are worth more than 
 Knows no socket, and nothing of limits, order and what was asked before.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -60,6 +60,8 @@ from waypost.servers.dns.settings import DnsSettings
 
 NEGATIVE_AGE_MS_MAX: Final = 10_000
 PRIORITY: Final = 1
+TOLD_MAX: Final = 4_096
+"""No answer holds more records: 65,535 bytes are the limit of TCP, and an address takes 16."""
 WEIGHT_MAX: Final = 65_535
 _FINE: Final = 100
 """SRV has whole weights: where some are fractions, all are told in hundredths."""
@@ -123,6 +125,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     takes_one: bool = False
     """Only one of the items may be told: a name has one CNAME (RFC 2181, 10.1)."""
     is_ours: bool = True
+    considered: int = 0
+    """How many instances were looked at for it."""
 
     @property
     def is_negative(self) -> bool:
@@ -133,8 +137,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class Zone:
     """The domains of a registry."""
 
-    def __init__(self, known: Known, settings: DnsSettings) -> None:
+    def __init__(self, known: Known, settings: DnsSettings, draw: Callable[[], float]) -> None:
+        """``draw`` gives numbers from 0 up to but not including 1."""
         self._known = known
+        self._draw = draw
         self._settings = settings
         self.own_address: bytes | None = None
         """Where this server is reached, if that is one address."""
@@ -181,18 +187,29 @@ class Zone:
 
     def _service(self, question: Question, candidates: tuple[Candidate, ...]) -> Answer:
         names = tuple(candidate.service for candidate in candidates)
-        service, records = "", list[Record]()
         for candidate in candidates:
             registered = self._known.service(candidate.service)
             if registered is not None:
-                service, records = candidate.service, _usable(registered.values(), candidate.tag)
                 break
-        if not records:
+        else:
             return self._none(question, NXDOMAIN, services=names)
-        ttl_s = self._settings.ttl_of(service)
+        records = self._some_of(_usable(registered.values(), candidate.tag))
+        if records:
+            answer = self._found(question, records, self._settings.ttl_of(candidate.service))
+        else:
+            answer = self._none(question, NXDOMAIN)
+        return msgspec.structs.replace(answer, services=names, considered=len(registered))
+
+    def _some_of(self, records: list[Record]) -> list[Record]:
+        """As many as an answer may hold at all, from anywhere among them."""
+        if len(records) <= TOLD_MAX:
+            return records
+        start = int(self._draw() * len(records))
+        return [*records[start:], *records[:start]][:TOLD_MAX]
+
+    def _found(self, question: Question, records: list[Record], ttl_s: int) -> Answer:
         if question.kind == SRV:
-            items = self._places(question, records, ttl_s)
-            return self._some(question, items, services=names)
+            return self._some(question, self._places(question, records, ttl_s))
         shares: dict[bytes, float] = {}
         aliases: dict[bytes, float] = {}
         for record in records:
@@ -203,15 +220,14 @@ class Zone:
                 name = write_name(host)
                 aliases[name] = aliases.get(name, 0) + _share(record)
         if shares:
-            items = self._addresses(question, shares, ttl_s)
-            return self._some(question, items, services=names)
+            return self._some(question, self._addresses(question, shares, ttl_s))
         if question.kind not in (A, message.AAAA, CNAME, ANY):
             aliases = {}
         items = tuple(
             Item(write_record(TO_QUESTION, CNAME, ttl_s, name), weight=share)
             for name, share in aliases.items()
         )
-        return self._some(question, items, services=names, takes_one=True)
+        return self._some(question, items, takes_one=True)
 
     def _places(self, question: Question, records: list[Record], ttl_s: int) -> tuple[Item, ...]:
         """An SRV record for each instance, with the address of its target beside it."""
@@ -258,19 +274,12 @@ class Zone:
         question: Question,
         items: tuple[Item, ...],
         *,
-        services: tuple[str, ...] = (),
         depends_on_all: bool = False,
         takes_one: bool = False,
     ) -> Answer:
         if not items:
-            return self._none(question, NOERROR, services=services, depends_on_all=depends_on_all)
-        return Answer(
-            NOERROR,
-            items,
-            services=services,
-            depends_on_all=depends_on_all,
-            takes_one=takes_one,
-        )
+            return self._none(question, NOERROR, depends_on_all=depends_on_all)
+        return Answer(NOERROR, items, depends_on_all=depends_on_all, takes_one=takes_one)
 
     def _none(
         self,
@@ -342,14 +351,10 @@ class Zone:
 
 
 def _usable(records: Iterable[Record], tag: str) -> list[Record]:
-    """What consumers should use, by id; tags are compared as DNS compares names."""
+    """What consumers should use; tags are compared as DNS compares names."""
     if tag:
         records = [r for r in records if any(each.lower() == tag for each in r.instance.tags)]
-    return sorted(resolvable(records), key=_id)
-
-
-def _id(record: Record) -> str:
-    return record.instance.id
+    return resolvable(records)
 
 
 def _share(record: Record) -> float:

@@ -13,6 +13,7 @@ from waypost.servers.dns.message import HEADER
 
 IDLE_S: Final = 30.0
 CONNECTIONS_MAX: Final = 1_000
+BATCH: Final = 64
 _LENGTH: Final = struct.Struct("!H")
 
 
@@ -57,28 +58,32 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It reads again."""
         self._is_deaf = False
-        self._transport.resume_reading()
         self._answer_all()
 
     def _answer_all(self) -> None:
-        """Answer each whole query, for as long as the answers are read."""
+        """Answer whole queries while the answers are read: a batch, and more after others."""
+        if self._transport.is_closing():
+            return
         said = self._said
-        at = 0
-        while len(said) - at >= _LENGTH.size and not self._is_deaf:
-            (length,) = _LENGTH.unpack_from(said, at)
-            if length < HEADER.size:
+        at = count = 0
+        while count < BATCH and not self._is_deaf and (query := _query_at(said, at)) is not None:
+            if len(query) < HEADER.size:
                 self.abort()
                 return
-            end = at + _LENGTH.size + length
-            if end > len(said):
-                break
-            query = bytes(said[at + _LENGTH.size : end])
-            at = end
+            at += _LENGTH.size + len(query)
+            count += 1
             self._answer(self, query)
         del said[:at]
-        if at:
+        if count:
             self._timer.cancel()
             self._await_more()
+        if self._is_deaf or self._transport.is_closing():
+            return
+        if count == BATCH:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._answer_all)
+        else:
+            self._transport.resume_reading()
 
     def send(self, reply: bytes) -> None:
         """Answer one of its queries."""
@@ -92,3 +97,12 @@ class Connection(asyncio.Protocol):
     def _await_more(self) -> None:
         # Whoever neither asks nor reads is no reason to keep anything.
         self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.abort)
+
+
+def _query_at(said: bytearray, at: int) -> bytes | None:
+    """What stands there, if it is there as a whole."""
+    if len(said) - at < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack_from(said, at)
+    begin = at + _LENGTH.size
+    return bytes(said[begin : begin + length]) if len(said) >= begin + length else None

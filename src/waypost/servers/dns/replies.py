@@ -8,10 +8,15 @@ orders, drawn by weight and replaced one by one, so that the first place goes ar
 A datagram that cannot hold every record says so (TC), and holds as many as fit.  What is merely
 additional is left out without a word (RFC 2181, section 9).
 
-Invariant: what is kept is what would be answered now, or is found out before it is sent.
+Invariant: what is sent is what would be answered now.  Of a service with more than ``MANY``
+instances it may be what would have been answered ``PATIENCE_S`` an instance ago, because to make
+such an answer after each change would be all that this node does.
+
 Knows no socket.
 """
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -37,30 +42,59 @@ from waypost.servers.dns.message import (
 KEPT_MAX: Final = 8_192
 KEPT_BYTES_MAX: Final = 64 << 20
 ORDERS: Final = 16
-"""In how many orders a reply is kept; a power of two."""
+"""In how many orders a reply is kept."""
 _DRAWN_EVERY: Final = 8
-"""One of so many replies is put in a new order; a power of two."""
+_DRAWN_EVERY_IF_DEAR: Final = 64
+"""One of so many replies is put in a new order; powers of two."""
+MANY: Final = 256
+"""Of more instances than that, an answer takes long to make."""
+PATIENCE_S: Final = 20e-6
+"""For so long an instance of many, an answer that was right is good enough."""
 TCP_BYTES_MAX: Final = 65_535
+_TYPE_AND_CLASS: Final = 4
 
 
 class _Kept:
     """A reply that may be sent again."""
 
     __slots__ = (
-        "answer", "end", "limit", "orders", "question", "revision", "revisions", "turn",
+        "answer", "cumulative", "end", "good_until_s", "is_cheap", "limit", "mask", "orders",
+        "question", "rest", "revision", "revisions", "size", "turn",
     )  # fmt: skip
 
-    def __init__(self, question: Question, answer: Answer, limit: int, revision: int) -> None:
+    def __init__(
+        self, question: Question, answer: Answer, rest: bytes, limit: int, revision: int
+    ) -> None:
         self.question = question
         self.answer = answer
+        self.rest = rest
+        """Of the query, from type and class on: equal but for case is not enough for these."""
         self.limit = limit
         self.revision = revision
         """It was right at this one."""
         self.revisions: tuple[int | None, ...] = ()
+        self.good_until_s = 0.0
+        """It need not be right before then."""
         self.end = question.end
         self.orders: list[tuple[bytes, bytes]] = []
         """What stands between id and question, and what stands behind the question."""
         self.turn = 0
+        items = answer.items
+        holds = limit // len(items[0].record) + 1 if items else 0
+        self.cumulative: list[float] = []
+        if len(items) > MANY and 2 * holds < len(items):
+            self.cumulative = list(itertools.accumulate(item.weight for item in items))
+        self.is_cheap = len(items) <= MANY or bool(self.cumulative)
+        """Whether one more order is drawn fast."""
+        self.mask = (_DRAWN_EVERY if self.is_cheap else _DRAWN_EVERY_IF_DEAR) - 1
+        self.size = 512 if len(items) < 2 else ORDERS * min(limit, len(items) * 80)
+
+    @property
+    def wants_order(self) -> bool:
+        """Whether it is time to draw one more."""
+        if len(self.answer.items) < 2:
+            return not self.orders
+        return not self.turn & self.mask or (self.is_cheap and len(self.orders) < ORDERS)
 
 
 class Replies:
@@ -71,10 +105,12 @@ class Replies:
         known: Known,
         zone: Zone,
         draw: Callable[[], float],
+        now_s: Callable[[], float],
         *,
         forwards: bool = False,
     ) -> None:
         """``draw`` gives numbers from 0 up to but not including 1."""
+        self._now_s = now_s
         self._known = known
         self._zone = zone
         self._service_revision = known.service_revision
@@ -90,24 +126,30 @@ class Replies:
             return self._reply_anew(data, over_tcp)
         if kept.answer.is_negative and not self._zone.may_deny:
             return self._reply_anew(data, over_tcp)
-        turn = kept.turn = kept.turn + 1
-        orders = kept.orders
-        if turn & (_DRAWN_EVERY - 1) == 0 and len(kept.answer.items) > 1:
-            self._draw_order(kept)
-        head, tail = orders[turn % len(orders)]
-        return data[:2] + head + data[QUESTION_AT : kept.end] + tail
+        if data[kept.end - _TYPE_AND_CLASS :] != kept.rest:
+            return self._reply_anew(data, over_tcp)
+        return self._next(data, kept)
 
     def refuse(self, data: bytes, question: Question, code: int = REFUSED) -> bytes:
         """The reply that answers nothing."""
         return self._render(data, question, Answer(code, is_ours=False))
 
+    def _next(self, data: bytes, kept: _Kept) -> bytes:
+        """Send what is kept, in its next order."""
+        kept.turn += 1
+        if kept.wants_order:
+            self._draw_order(kept)
+        orders = kept.orders
+        head, tail = orders[kept.turn % len(orders)]
+        return data[:2] + head + data[QUESTION_AT : kept.end] + tail
+
     def _holds(self, kept: _Kept) -> bool:
-        """Whether it is right at the present revision too."""
+        """Whether it is right at the present revision too, or good enough."""
         answer = kept.answer
         if answer.depends_on_all:
             return False
         if kept.revisions != tuple(map(self._service_revision, answer.services)):
-            return False
+            return self._now_s() < kept.good_until_s
         kept.revision = self._known.revision
         return True
 
@@ -123,31 +165,39 @@ class Replies:
         if not answer.is_ours:
             return self._render(data, question, answer)
         limit = TCP_BYTES_MAX if over_tcp else question.payload
-        kept = _Kept(question, answer, limit, self._known.revision)
+        rest = data[question.end - _TYPE_AND_CLASS :]
+        kept = _Kept(question, answer, rest, limit, self._known.revision)
         kept.revisions = tuple(map(self._service_revision, answer.services))
+        if answer.considered > MANY:
+            kept.good_until_s = self._now_s() + answer.considered * PATIENCE_S
         self._draw_order(kept)
-        self._keep(data, kept, over_tcp)
-        head, tail = kept.orders[0]
-        return data[:2] + head + data[QUESTION_AT : kept.end] + tail
+        self._keep(data[2:].lower(), kept, over_tcp)
+        return self._next(data, kept)
 
-    def _keep(self, data: bytes, kept: _Kept, over_tcp: bool) -> None:
-        size = ORDERS * len(kept.orders[0][1]) if len(kept.answer.items) > 1 else 512
-        if sum(map(len, self._kept)) >= KEPT_MAX or self._kept_bytes + size > KEPT_BYTES_MAX:
+    def _keep(self, key: bytes, kept: _Kept, over_tcp: bool) -> None:
+        before = self._kept[over_tcp].pop(key, None)
+        if before is not None:
+            self._kept_bytes -= before.size
+        if sum(map(len, self._kept)) >= KEPT_MAX or self._kept_bytes + kept.size > KEPT_BYTES_MAX:
             for each in self._kept:
                 each.clear()
             self._kept_bytes = 0
-        self._kept[over_tcp][data[2:].lower()] = kept
-        self._kept_bytes += size
+        self._kept[over_tcp][key] = kept
+        self._kept_bytes += kept.size
 
     def _draw_order(self, kept: _Kept) -> None:
         """Put the reply in one more order, or in another one than the oldest."""
-        items = kept.answer.items
-        drawn = put_in_order(items, self._draw) if len(items) > 1 else items
+        items = drawn = kept.answer.items
+        if kept.cumulative:
+            count = kept.limit // len(items[0].record) + 1
+            drawn = draw_first(items, kept.cumulative, count, self._draw)
+        elif len(items) > 1:
+            drawn = put_in_order(items, self._draw)
         made = self._fit(kept.question, kept.answer, drawn, kept.limit)
         if len(kept.orders) < ORDERS:
             kept.orders.append(made)
         else:
-            kept.orders[kept.turn // _DRAWN_EVERY % ORDERS] = made
+            kept.orders[kept.turn // (kept.mask + 1) % ORDERS] = made
 
     def _render(self, data: bytes, question: Question, answer: Answer) -> bytes:
         head, tail = self._fit(question, answer, answer.items, question.payload)
@@ -171,7 +221,7 @@ class Replies:
         if answer.is_ours:
             flags |= AA
         extras: dict[bytes, None] = {}
-        if len(records) < len(items):
+        if len(records) < (1 if answer.takes_one else len(answer.items)):
             flags |= TC
         else:
             for item in items:
@@ -186,7 +236,7 @@ class Replies:
         return head, b"".join([*records, authority, *extras, opt])
 
 
-def put_in_order(items: Sequence[Item], draw: Callable[[], float]) -> list[Item]:
+def put_in_order(items: Sequence[Item], draw: Callable[[], float]) -> tuple[Item, ...]:
     """Shuffle by weight: who comes first is drawn by the shares, then who comes second, and so on.
 
     Each draws a waiting time, shorter for the heavier: the order of those is that order (Efraimidis
@@ -194,4 +244,20 @@ def put_in_order(items: Sequence[Item], draw: Callable[[], float]) -> list[Item]
     """
     waiting = [(-math.log(1.0 - draw()) / item.weight, at) for at, item in enumerate(items)]
     waiting.sort()
-    return [items[at] for _, at in waiting]
+    return tuple(items[at] for _, at in waiting)
+
+
+def draw_first(
+    items: Sequence[Item], cumulative: Sequence[float], count: int, draw: Callable[[], float]
+) -> tuple[Item, ...]:
+    """Draw those that come first of very many: as many as ``count``, or a few less.
+
+    Whoever is drawn again is passed over, which makes it the same order as ``put_in_order``.
+    """
+    drawn: dict[int, None] = {}
+    last = len(items) - 1
+    for _ in range(2 * count):
+        drawn[min(bisect.bisect(cumulative, draw() * cumulative[-1]), last)] = None
+        if len(drawn) == count:
+            break
+    return tuple(items[at] for at in drawn)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import ipaddress
 import random
+import time
 from typing import Final
 
 from waypost.node.registry import Registry
@@ -30,10 +31,14 @@ class DnsServer:
         self._host = host
         self._port = port
         self._known = CatalogView(registry)
-        self._zone = Zone(self._known, settings)
+        self._zone = Zone(self._known, settings, random.random)
         self._forwarder = Forwarder(settings.forward) if settings.forward else None
         self._replies = Replies(
-            self._known, self._zone, random.random, forwards=self._forwarder is not None
+            self._known,
+            self._zone,
+            random.random,
+            time.monotonic,
+            forwards=self._forwarder is not None,
         )
         self._datagrams: Datagrams | None = None
         self._server: asyncio.Server | None = None
