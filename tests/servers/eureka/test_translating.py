@@ -204,6 +204,12 @@ def test_what_is_no_xml_is_refused_in_words(body: bytes) -> None:
     assert refused is None or refused.field == "body"
 
 
+def test_a_key_that_looks_like_an_attribute_is_none() -> None:
+    fields = {"metadata": {"@a": "1", "$": "2"}}
+
+    assert parse(element("instance", fields).encode()) == ("instance", fields)
+
+
 FIELDS = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9)),
     lambda inner: st.one_of(

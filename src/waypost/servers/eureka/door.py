@@ -32,8 +32,9 @@ from waypost.errors import (
 from waypost.model import Health, InstanceId, ServiceName, check_ttl
 from waypost.node.registry import Registry
 from waypost.servers.eureka.info import InstanceInfo, info_of, read_status
-from waypost.servers.eureka.listing import Form, Listing, is_worth_packing, pack
+from waypost.servers.eureka.listing import Listing, What, is_worth_packing, pack
 from waypost.servers.eureka.names import id_of, service_of
+from waypost.servers.eureka.showing import Form
 from waypost.servers.eureka.translating import (
     WHY_OWN_DRAIN,
     WHY_UNKNOWN,
@@ -97,9 +98,9 @@ class EurekaDoor:
         """What may be done at a path, by method."""
         match path:
             case ["apps"]:
-                return {"GET": lambda: self._all(request)}
+                return {"GET": lambda: self._told(request, "all")}
             case ["apps", "delta"]:
-                return {"GET": lambda: self._delta(request)}
+                return {"GET": lambda: self._told(request, "delta")}
             case ["apps", app]:
                 return {
                     "GET": lambda: self._application(request, app),
@@ -136,32 +137,28 @@ class EurekaDoor:
 
     # Reads
 
-    async def _all(self, request: Request) -> Response:
-        form = _form(request)
-        if _takes_gzip(request):
-            body = await self._listing.all(form, gzip=True)
-            return Response(body, 200, {"content-encoding": "gzip"}, _MEDIA[form])
-        return Response(await self._listing.all(form, gzip=False), media_type=_MEDIA[form])
-
-    async def _delta(self, request: Request) -> Response:
-        return await _told(request, await self._listing.delta(_form(request)), "")
+    async def _told(self, request: Request, what: What) -> Response:
+        form, gzip = _form(request), _takes_gzip(request)
+        body = await self._listing.told(what, form, gzip=gzip)
+        headers = {"content-encoding": "gzip"} if gzip else {}
+        return Response(body, 200, headers, _MEDIA[form])
 
     async def _application(self, request: Request, app: str) -> Response:
-        found = self._listing.application(service_of(app), _form(request))
-        return await _told(request, found, f"{app!r} has no instance")
+        found = await self._listing.application(service_of(app), _form(request))
+        return await _found(request, found, f"{app!r} has no instance")
 
     async def _instance(self, request: Request, app: str, instance: str) -> Response:
         found = self._listing.instance(service_of(app), id_of(instance), _form(request))
-        return await _told(request, found, f"{app!r} has no instance {instance!r}")
+        return await _found(request, found, f"{app!r} has no instance {instance!r}")
 
     async def _anywhere(self, request: Request, instance: str) -> Response:
         found = self._listing.anywhere(id_of(instance), _form(request))
-        return await _told(request, found, f"there is no instance {instance!r}")
+        return await _found(request, found, f"there is no instance {instance!r}")
 
     async def _with_address(self, request: Request, kind: str, address: str) -> Response:
         field = _ADDRESSES[kind]
         found = await self._listing.with_address(field, address, _form(request))
-        return await _told(request, found, f"no instance has the {field} {address!r}")
+        return await _found(request, found, f"no instance has the {field} {address!r}")
 
     # Writes
 
@@ -264,7 +261,7 @@ def _takes_gzip(request: Request) -> bool:
     return "gzip" in request.headers.get("accept-encoding", "").lower()
 
 
-async def _told(request: Request, body: bytes | None, missing: str) -> Response:
+async def _found(request: Request, body: bytes | None, missing: str) -> Response:
     if body is None:
         raise UnknownInstance(missing)
     headers: dict[str, str] = {}

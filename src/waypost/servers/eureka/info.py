@@ -86,8 +86,6 @@ class InstanceInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dirty_ms: int = 0
     """When its provider last changed it, by the provider's own clock; 0 if it does not say."""
     updated_ms: int = 0
-    action: Action | None = None
-    """Why it stands in a delta."""
 
 
 def class_of(data_center: str) -> str:
@@ -128,8 +126,6 @@ def fields_of(info: InstanceInfo) -> Fields:
     fields["isCoordinatingDiscoveryServer"] = _flag_text(info.is_coordinating)
     fields["lastUpdatedTimestamp"] = str(info.updated_ms)
     fields["lastDirtyTimestamp"] = str(info.dirty_ms or info.updated_ms)
-    if info.action is not None:
-        fields["actionType"] = info.action
     return fields
 
 

@@ -1,7 +1,8 @@
 """What Eureka's clients are told: applications whole, and what changed of them lately.
 
-Every client asks for all of it, or for the last three minutes, every thirty seconds.  So each
-service is shown once for each of its revisions and forms, and answers are put together from that.
+Every client asks for all of it, or for the last three minutes, every thirty seconds.  So what is
+told is put together from services that are shown once for each of their revisions, and whatever
+takes long lets others have their turn.
 
 The hash code says how many instances have each status, over all applications.  A client that has
 applied a delta counts its own, and asks for everything if they differ.  A delta comes from the
@@ -14,21 +15,26 @@ A suspect is ``DOWN`` as long as its service has better ones, and ``UP`` when it
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, Literal
-
-import msgspec
 
 from waypost.model import Change, ChangeKind, InstanceId, Record, ServiceName, resolvable
 from waypost.node.registry import Registry
-from waypost.servers.eureka.info import Action, InstanceInfo, Status, fields_of
+from waypost.servers.eureka.info import Action, InstanceInfo, Status
+from waypost.servers.eureka.names import app_of
+from waypost.servers.eureka.showing import (
+    AT_ONCE,
+    Form,
+    Shown,
+    application,
+    applications,
+    encode,
+    with_action,
+)
 from waypost.servers.eureka.translating import info_of, override_of, status_of
-from waypost.servers.eureka.xml import element
 
-Form = Literal["json", "xml"]
+What = Literal["all", "delta"]
 WINDOW_MS: Final = 180_000
-AT_ONCE: Final = 100
-"""So many instances are shown before others have their turn: a few milliseconds."""
 _ACTIONS: Final[dict[ChangeKind, Action]] = {
     "up": "ADDED",
     "changed": "MODIFIED",
@@ -37,26 +43,16 @@ _ACTIONS: Final[dict[ChangeKind, Action]] = {
 _GZIP: Final = 31
 _GZIP_BYTES_MIN: Final = 1_024
 
-_encode_json = msgspec.json.Encoder().encode
 
+class _Kept:
+    """An answer, as of a revision."""
 
-class _Shown:
-    """A service at one revision."""
+    __slots__ = ("body", "lock", "revision")
 
-    __slots__ = ("applications", "counts", "infos", "revision")
-
-    def __init__(self, revision: int, infos: dict[InstanceId, InstanceInfo]) -> None:
-        self.revision = revision
-        self.infos = infos
-        self.counts = Counter[Status](info.status for info in infos.values())
-        self.applications: dict[Form, bytes] = {}
-
-    def application(self, form: Form) -> bytes:
-        """It, as one of ``applications``."""
-        shown = self.applications.get(form)
-        if shown is None:
-            shown = self.applications[form] = _application(list(self.infos.values()), form)
-        return shown
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.revision = -1
+        self.body = b""
 
 
 class Listing:
@@ -64,73 +60,71 @@ class Listing:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._shown: dict[ServiceName, _Shown] = {}
-        self._packed: dict[Form, tuple[int, bytes]] = {}
-        """All applications, compressed, as of a revision."""
-        self._packing = asyncio.Lock()
+        self._shown: dict[ServiceName, Shown] = {}
+        self._kept: dict[tuple[What, Form, bool], _Kept] = {}
 
-    async def all(self, form: Form, *, gzip: bool) -> bytes:
-        """Every application."""
-        if not gzip:
-            return await self._all(form)
+    async def told(self, what: What, form: Form, *, gzip: bool) -> bytes:
+        """Every application, or the delta: the same to all who ask at one revision."""
         asked_at = self._registry.revision
-        async with self._packing:  # who waits here is served by what was packed meanwhile
-            revision, packed = self._packed.get(form, (-1, b""))
-            if revision < asked_at:
+        kept = self._kept.setdefault((what, form, gzip), _Kept())
+        async with kept.lock:  # who waits here is served by what was made meanwhile
+            if kept.revision < asked_at:
                 revision = self._registry.revision
-                packed = await pack(await self._all(form))
-                self._packed[form] = revision, packed
-            return packed
+                body = await (self._all(form) if what == "all" else self._delta(form))
+                kept.body = await pack(body) if gzip else body
+                kept.revision = revision
+            return kept.body
 
     async def _all(self, form: Form) -> bytes:
         revision, counts, parts = self._registry.revision, Counter[Status](), list[bytes]()
         async for shown in self._each():
+            for _ in shown.showing(form):
+                await asyncio.sleep(0)
             counts.update(shown.counts)
             parts.append(shown.application(form))
-        return _applications(revision, counts, parts, form)
+        return applications(revision, counts, parts, form)
 
-    async def delta(self, form: Form) -> bytes:
-        """What changed within the last minutes."""
+    async def _delta(self, form: Form) -> bytes:
         async for _ in self._each():
             pass  # so that what follows, all at one revision, finds most of it shown already
         catalog, counts = self._registry.catalog, Counter[Status]()
-        everything = [self._service(service) for service in catalog.service_names()]
-        for shown in everything:
+        revision = catalog.revision
+        everything = {name: self._service(name) for name in catalog.service_names()}
+        for shown in everything.values():
             counts.update({} if shown is None else shown.counts)
         changes = catalog.history.at_or_after(catalog.now_ms - WINDOW_MS)
-        if changes is None:
-            infos = [
-                msgspec.structs.replace(info, action="ADDED")
-                for shown in everything
-                if shown is not None
-                for info in shown.infos.values()
-            ]
-        else:
-            infos = self._changed(changes)
-        by_app: dict[str, list[InstanceInfo]] = {}
-        for info in infos:
-            by_app.setdefault(info.app, []).append(info)
-        parts = [_application(group, form) for group in by_app.values()]
-        return _applications(catalog.revision, counts, parts, form)
+        by_app: dict[str, list[bytes]] = {}
+        changed = _latest(changes) if changes is not None else _as_added(everything)
+        for number, (service, instance_id, action, last) in enumerate(changed, 1):
+            shown = everything.get(service)
+            if action == "DELETED" or shown is None:
+                assert last is not None, "it is told by its last change"
+                one = encode(self._info(last, is_resolvable=True), form)
+            else:
+                one = shown.one(instance_id, form)
+            by_app.setdefault(app_of(service), []).append(with_action(one, action, form))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        parts = [application(app, instances, form) for app, instances in by_app.items()]
+        return applications(revision, counts, parts, form)
 
-    def application(self, service: ServiceName, form: Form) -> bytes | None:
+    async def application(self, service: ServiceName, form: Form) -> bytes | None:
         """One application; None if it has no instance."""
         shown = self._service(service)
         if shown is None:
             return None
-        application = shown.application(form)
-        return application if form == "xml" else b'{"application":%s}' % application
+        for _ in shown.showing(form):
+            await asyncio.sleep(0)
+        told = shown.application(form)
+        return told if form == "xml" else b'{"application":%b}' % told
 
     def instance(self, service: ServiceName, instance_id: InstanceId, form: Form) -> bytes | None:
         """One instance, by its id of ours; None if there is none."""
         shown = self._service(service)
-        info = None if shown is None else shown.infos.get(instance_id)
-        if info is None:
+        if shown is None or instance_id not in shown.infos:
             return None
-        fields = fields_of(info)
-        if form == "xml":
-            return element("instance", fields).encode()
-        return _encode_json({"instance": fields})
+        told = shown.one(instance_id, form)
+        return told if form == "xml" else b'{"instance":%b}' % told
 
     def anywhere(self, instance_id: InstanceId, form: Form) -> bytes | None:
         """The instance with that id of ours, in whichever service; None if there is none."""
@@ -144,24 +138,27 @@ class Listing:
         """The instances that have an address among those of ``vipAddress``, or the secure one."""
         revision, counts, parts = self._registry.revision, Counter[Status](), list[bytes]()
         async for shown in self._each():
-            infos = [
-                info
-                for info in shown.infos.values()
+            found = {
+                key: info
+                for key, info in shown.infos.items()
                 if address in info.texts.get(field, "").split(",")
-            ]
-            if infos:
-                counts.update(info.status for info in infos)
-                parts.append(_application(infos, form))
-        return _applications(revision, counts, parts, form) if parts else None
+            }
+            if found:
+                counts.update(info.status for info in found.values())
+                app = next(iter(found.values())).app
+                parts.append(application(app, [shown.one(key, form) for key in found], form))
+        return applications(revision, counts, parts, form) if parts else None
 
-    async def _each(self) -> AsyncIterator[_Shown]:
+    async def _each(self) -> AsyncIterator[Shown]:
         """Every service, and a turn for others now and then."""
         names = self._registry.catalog.service_names()
         for gone in self._shown.keys() - set(names):
             del self._shown[gone]
         count = 0
         for service in names:
-            shown = self._service(service)
+            for _ in self._building(service):
+                await asyncio.sleep(0)
+            shown = self._shown.get(service)
             if shown is not None:
                 yield shown
                 count += len(shown.infos)
@@ -169,19 +166,41 @@ class Listing:
                 count = 0
                 await asyncio.sleep(0)
 
-    def _service(self, service: ServiceName) -> _Shown | None:
-        catalog = self._registry.catalog
-        records, revision = catalog.service(service), catalog.service_revision(service)
-        if records is None or revision is None:
-            return None
-        shown = self._shown.get(service)
-        if shown is None or shown.revision != revision:
-            usable = {record.instance.id for record in resolvable(records.values())}
-            infos = {key: self._info(records[key], key in usable) for key in sorted(records)}
-            shown = self._shown[service] = _Shown(revision, infos)
-        return shown
+    def _service(self, service: ServiceName) -> Shown | None:
+        """A service as it is now; None if it has no instance."""
+        for _ in self._building(service):
+            pass
+        return self._shown.get(service)
 
-    def _info(self, record: Record, is_resolvable: bool) -> InstanceInfo:
+    def _building(self, service: ServiceName) -> Iterator[None]:
+        """Bring a service up to its revision; pauses now and then, and may be older by then."""
+        catalog = self._registry.catalog
+        found, revision = catalog.service(service), catalog.service_revision(service)
+        before = self._shown.get(service)
+        if found is None or revision is None:
+            self._shown.pop(service, None)
+            return
+        if before is not None and before.revision >= revision:
+            return
+        records = {key: found[key] for key in sorted(found)}
+        usable = {record.instance.id for record in resolvable(records.values())}
+        infos: dict[InstanceId, InstanceInfo] = {}
+        count = 0
+        for key, record in records.items():
+            if before is not None and before.records.get(key) is record:
+                info = before.infos[key]
+                if info.status == status_of(record, is_resolvable=key in usable):
+                    infos[key] = info
+                    continue
+            infos[key] = self._info(record, is_resolvable=key in usable)
+            count += 1
+            if count % AT_ONCE == 0:
+                yield
+        now = self._shown.get(service)
+        if now is None or now.revision < revision:
+            self._shown[service] = Shown(revision, records, infos, before)
+
+    def _info(self, record: Record, *, is_resolvable: bool) -> InstanceInfo:
         catalog = self._registry.catalog
         session = catalog.session(record.session) if record.session else None
         return info_of(
@@ -191,26 +210,25 @@ class Listing:
             ttl_ms=0 if session is None else session.ttl_ms,
         )
 
-    def _changed(self, changes: list[Change]) -> list[InstanceInfo]:
-        last = {
-            (change.record.instance.service, change.record.instance.id): change
-            for change in changes
-        }
-        found: list[InstanceInfo] = []
-        for (service, instance_id), change in last.items():
-            if change.kind == "down":
-                info = self._info(change.record, True)
-            else:
-                shown = self._service(service)
-                assert shown is not None, "what did not go is there"
-                info = shown.infos[instance_id]
-            found.append(msgspec.structs.replace(info, action=_ACTIONS[change.kind]))
-        return found
+
+_Told = tuple[ServiceName, InstanceId, Action, Record | None]
 
 
-def hash_code(counts: Counter[Status]) -> str:
-    """How many have each status, in order of the statuses' names."""
-    return "".join(f"{status}_{counts[status]}_" for status in sorted(counts) if counts[status])
+def _latest(changes: list[Change]) -> list[_Told]:
+    """The last thing that happened to each instance."""
+    last = {
+        (change.record.instance.service, change.record.instance.id): change for change in changes
+    }
+    return [(*key, _ACTIONS[change.kind], change.record) for key, change in last.items()]
+
+
+def _as_added(everything: dict[ServiceName, Shown | None]) -> list[_Told]:
+    return [
+        (service, instance_id, "ADDED", None)
+        for service, shown in everything.items()
+        if shown is not None
+        for instance_id in shown.infos
+    ]
 
 
 async def pack(body: bytes) -> bytes:
@@ -226,17 +244,3 @@ def is_worth_packing(body: bytes) -> bool:
 def _packed(body: bytes) -> bytes:
     packer = zlib.compressobj(1, wbits=_GZIP)
     return packer.compress(body) + packer.flush()
-
-
-def _applications(revision: int, counts: Counter[Status], parts: list[bytes], form: Form) -> bytes:
-    code = hash_code(counts).encode()
-    if form == "xml":
-        head = b"<versions__delta>%d</versions__delta><apps__hashcode>%b</apps__hashcode>"
-        return b"<applications>%b%b</applications>" % (head % (revision, code), b"".join(parts))
-    head = b'"versions__delta":"%d","apps__hashcode":"%b"' % (revision, code)
-    return b'{"applications":{%b,"application":[%b]}}' % (head, b",".join(parts))
-
-
-def _application(infos: list[InstanceInfo], form: Form) -> bytes:
-    shown = {"name": infos[0].app, "instance": [fields_of(info) for info in infos]}
-    return element("application", shown).encode() if form == "xml" else _encode_json(shown)

@@ -110,11 +110,12 @@ def _char(code: re.Match[str]) -> str:
 class _Open:
     """An element whose end has not come."""
 
-    __slots__ = ("fields", "name", "text")
+    __slots__ = ("attributes", "fields", "name", "text")
 
-    def __init__(self, name: str, fields: Fields) -> None:
+    def __init__(self, name: str, attributes: Fields) -> None:
         self.name = name
-        self.fields = fields
+        self.attributes = attributes
+        self.fields: Fields = {}
         self.text = ""
 
 
@@ -135,23 +136,21 @@ class _Reader:
                 "each other",
                 field="body",
             )
-        fields: Fields = {}
+        kept: Fields = {}
         if self._open and self._open[-1].name == METADATA:
             name = decode_name(name)
         elif name in _WITH_ATTRIBUTES:
-            fields = {f"@{key}": value for key, value in attributes.items()}
-        self._open.append(_Open(name, fields))
+            kept = {f"@{key}": value for key, value in attributes.items()}
+        self._open.append(_Open(name, kept))
 
     def text(self, text: str) -> None:
         self._open[-1].text += text
 
     def end(self, name: str) -> None:
         done = self._open.pop()
-        value: object = done.fields
+        value: object = {**done.attributes, **done.fields}
         if not done.fields:
-            value = done.text
-        elif all(key.startswith("@") for key in done.fields):
-            value = {**done.fields, "$": done.text}
+            value = {**done.attributes, "$": done.text} if done.attributes else done.text
         if self._open:
             self._open[-1].fields[done.name] = value
         else:
