@@ -26,6 +26,8 @@ CHECK = "/v1/agent/check/register"
         (REGISTER, {"Name": "x", "Check": {"Args": ["id"], "Interval": "1s"}}, 400, "scripts"),
         (REGISTER, {"Name": "x", "Check": {"UDP": "x:1", "Interval": "1s"}}, 400, "UDP"),
         (CHECK, {"TTL": "10s"}, 400, "Missing check name"),
+        (CHECK, {"Name": "x"}, 400, "TTL must be > 0 for TTL checks"),
+        (CHECK, {"Name": "x", "TTL": "1s", "Interval": "1s"}, 400, "cannot both"),
         (CHECK, {"Name": "x", "TTL": "1s", "Status": "fine"}, 400, "Bad check status"),
         (CHECK, {"Name": "x", "TTL": "1s", "ServiceID": "q"}, 404, 'ServiceID "q" does not exist'),
         ("/v1/agent/check/pass/x", None, 404, "Unknown check ID"),

@@ -30,9 +30,12 @@ async def services(call: Call) -> Reply:
     table = call.door.tags if test is None and not meta else call.door.checks
     index = await call.read(table)
     if test is None and not meta:
-        found: dict[str, Any] = {CONSUL: ()}
-        found |= {shown_name(name): tags for name, tags in call.door.tags.rows.items()}
-        return call.reply(dict(sorted(found.items())), index)
+
+        def make() -> dict[str, Any]:
+            rows = {shown_name(name): tags for name, tags in call.door.tags.rows.items()}
+            return dict(sorted({**rows, CONSUL: ()}.items()))
+
+        return call.reply_kept("services", table, index, make)
     shapes = call.shapes()
     tags: dict[str, set[str]] = {}
     for name in (CONSUL, *call.registry.catalog.service_names()):
@@ -55,14 +58,15 @@ async def nodes(call: Call) -> Reply:
     """All nodes."""
     test = call.filter(NODE_FIELDS)
     index = await call.read(call.door.nodes)
-    shapes = call.shapes()
-    found = [shapes.nodes.shown(name, otherwise) for name, otherwise in shapes.nodes.all().items()]
-    meta = wanted_meta(call)
-    if meta:
-        found = [each for each in found if has_pairs(each["Meta"], meta)]
-    if test is not None:
-        found = [each for each in found if test(each)]
-    return call.reply(found, index)
+
+    def make() -> list[dict[str, Any]]:
+        shown, meta = call.shapes().nodes, wanted_meta(call)
+        found = [shown.shown(name, otherwise) for name, otherwise in shown.all().items()]
+        if meta:
+            found = [each for each in found if has_pairs(each["Meta"], meta)]
+        return found if test is None else [each for each in found if test(each)]
+
+    return call.reply_kept("nodes", call.door.nodes, index, make)
 
 
 async def node(call: Call) -> Reply:

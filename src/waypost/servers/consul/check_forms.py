@@ -125,6 +125,8 @@ def _kind_and_target(form: CheckForm, alias: str) -> tuple[CheckKind, str]:
             raise Refusal(
                 400, f"Invalid check: {name} is not supported: use TTL, HTTP, TCP or GRPC"
             )
+    if form.ttl and form.interval:
+        raise Refusal(400, "Invalid check: Interval and TTL cannot both be specified")
     if form.aliasnode and not form.aliasservice:
         raise Refusal(400, "Invalid check: AliasNode is not supported: alias a service")
     if form.ttl and form.ttl not in ("0s", "0"):
@@ -137,7 +139,7 @@ def _kind_and_target(form: CheckForm, alias: str) -> tuple[CheckKind, str]:
         return "grpc", form.grpc
     if form.aliasservice:
         return "alias", alias
-    return "manual", ""
+    raise Refusal(400, "Invalid check: TTL must be > 0 for TTL checks")
 
 
 def _ms(span: Span) -> int:

@@ -6,7 +6,6 @@ leaves the one that it had.
 
 import msgspec
 
-from waypost.catalog.directory import Directory
 from waypost.checks import CheckState, CheckStatus
 from waypost.commands import Command, DropCheck, PutCheck
 from waypost.servers.consul.check_forms import CheckForm, read_check, read_status
@@ -43,7 +42,7 @@ async def register(call: Call) -> Reply:
     check_id = form.checkid or form.id or form.name
     check = read_check(form, check_id, form.name, alias_target(agent, form))
     commands: list[Command] = []
-    held = find(call.registry.catalog, agent, check_id)
+    held = agent.find_check(check_id)
     if held is not None and (held.service, held.id, held.node) != (service, instance_id, node):
         commands.append(DropCheck(held.service, held.id, held.node, check_id))
         held = None
@@ -85,19 +84,11 @@ async def update(call: Call) -> Reply:
     return await _report(call, read_status(form.status, "critical"), form.output)
 
 
-def find(catalog: Directory, agent: Agent, check_id: str) -> CheckState | None:
-    """The check with that id, of the node or of what is on it."""
-    states = list(catalog.checks.of_node(agent.node))
-    for key in catalog.nodes.on(agent.node):
-        states += catalog.checks.own(key)
-    return next((state for state in states if state.check.id == check_id), None)
-
-
 async def _found(call: Call, agent: Agent) -> CheckState:
-    state = find(call.registry.catalog, agent, call.rest)
+    state = agent.find_check(call.rest)
     if state is None:
         await call.make_certain()
-        state = find(call.registry.catalog, agent, call.rest)
+        state = agent.find_check(call.rest)
     if state is None:
         raise Refusal(
             404,

@@ -63,12 +63,16 @@ async def state(call: Call) -> Reply:
         raise Refusal(400, f"Invalid check status: '{wanted[:40]}': use {', '.join(_STATES)}")
     test = call.filter(CHECK_FIELDS)
     index = await call.read(call.door.checks)
-    shapes = call.shapes()
-    found = [each for name in shapes.nodes.all() for each in shapes.node_checks(name)]
-    found += _service_checks(call, shapes)
-    if wanted != "any":
-        found = [each for each in found if each["Status"] == wanted]
-    return call.reply(chosen_checks(call, found, test), index)
+
+    def make() -> list[dict[str, Any]]:
+        shapes = call.shapes()
+        found = [each for name in shapes.nodes.all() for each in shapes.node_checks(name)]
+        found += _service_checks(call, shapes)
+        if wanted != "any":
+            found = [each for each in found if each["Status"] == wanted]
+        return chosen_checks(call, found, test)
+
+    return call.reply_kept(f"state {wanted}", call.door.checks, index, make)
 
 
 def _service_checks(call: Call, shapes: Shapes, node: str = "") -> list[dict[str, Any]]:

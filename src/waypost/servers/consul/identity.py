@@ -13,6 +13,8 @@ Each caller sees and changes what is on its node, and no more.
 import ipaddress
 from collections.abc import Mapping
 
+from waypost.catalog.nodes import Key
+from waypost.checks import CheckState
 from waypost.model import Instance, Record
 from waypost.servers.consul.names import (
     is_plain_id,
@@ -67,9 +69,38 @@ class Agent:
 
     def find(self, service_id: str) -> Record | None:
         """The instance on the node whose service has that id."""
-        return next(
-            (one for one in self.records() if service_id_of(one.instance) == service_id), None
-        )
+        places = self._call.door.places
+        record = self._at(places.get((self.node, service_id)))
+        if record is None or service_id_of(record.instance) != service_id:
+            record = next(
+                (one for one in self.records() if service_id_of(one.instance) == service_id), None
+            )
+            if record is not None:
+                places.put((self.node, service_id), (record.instance.service, record.instance.id))
+        return record
+
+    def find_check(self, check_id: str) -> CheckState | None:
+        """The check with that id, of the node or of what is on it."""
+        catalog, places = self._call.registry.catalog, self._call.door.check_places
+        found = catalog.checks.find(("", ""), self.node, check_id)
+        if found is not None:
+            return found
+        record = self._at(places.get((self.node, check_id)))
+        if record is not None:
+            found = catalog.checks.find((record.instance.service, record.instance.id), "", check_id)
+        if found is None:
+            for key in catalog.nodes.on(self.node):
+                found = catalog.checks.find(key, "", check_id)
+                if found is not None:
+                    places.put((self.node, check_id), key)
+                    break
+        return found
+
+    def _at(self, place: Key | None) -> Record | None:
+        if place is None:
+            return None
+        record = (self._call.registry.catalog.service(place[0]) or {}).get(place[1])
+        return record if record is not None and record.instance.node == self.node else None
 
     def named(self, name: str) -> list[Record]:
         """The instances of a service on the node."""

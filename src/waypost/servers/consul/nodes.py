@@ -25,12 +25,13 @@ _NAMESPACE: Final = uuid.UUID("6f1ad3c3-5a0b-4b4e-9d8e-3f6f0f5b3a10")
 class Nodes:
     """The nodes of one moment."""
 
-    __slots__ = ("_catalog", "_known", "servers")
+    __slots__ = ("_all", "_catalog", "_known", "servers")
 
     def __init__(self, catalog: Directory, servers: list[tuple[str, str]]) -> None:
         self._catalog = catalog
         self.servers = {name: host_of(address) for name, address in servers}
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
+        self._all: dict[str, str] | None = None
 
     def address(self, name: str, otherwise: str = "") -> str:
         """Where a node is: as registered, or as a server, or else ``otherwise``, or its name."""
@@ -64,12 +65,15 @@ class Nodes:
 
     def all(self) -> dict[str, str]:
         """The names of all nodes, in order, each with what its address would be otherwise."""
+        if self._all is not None:
+            return self._all
         found = dict.fromkeys(self.servers, "")
         found |= dict.fromkeys(self._catalog.nodes.entries, "")
         for service in self._catalog.service_names():
             for record in (self._catalog.service(service) or {}).values():
                 found.setdefault(node_of(record.instance), record.instance.host)
-        return dict(sorted(found.items()))
+        self._all = dict(sorted(found.items()))
+        return self._all
 
     def is_known(self, name: str) -> bool:
         """Whether there is such a node."""

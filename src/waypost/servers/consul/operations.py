@@ -6,11 +6,13 @@ ends with a slash takes all that follows it, slashes included, as ``call.rest``.
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.types import Receive
 
+from waypost.catalog.nodes import Key
+from waypost.checks import NodeName
 from waypost.commands import CheckCommand, Command, Sweep, check_check_command
 from waypost.errors import TooStale, Unavailable
 from waypost.model import PLAIN_QUERY, Revision
@@ -23,7 +25,7 @@ from waypost.servers.consul.entries import Entries
 from waypost.servers.consul.filters import Test, parse
 from waypost.servers.consul.nodes import CONSUL, DATACENTER
 from waypost.servers.consul.refusals import NoLeader, Refusal
-from waypost.servers.consul.replies import Header, Reply, json_reply
+from waypost.servers.consul.replies import JSON, Header, Reply, encode_json, json_reply
 from waypost.servers.consul.shapes import Shapes
 from waypost.servers.consul.tables import Table, any_digest, nodes_digest, tags_digest
 from waypost.servers.consul.topics import CONSTANT, Services
@@ -31,6 +33,24 @@ from waypost.servers.web.requests import read_body
 from waypost.wire import Resolve
 
 _T = TypeVar("_T")
+PLACES_MAX: Final = 65_536
+
+
+class Places:
+    """Where something was found last: to look there first, so that it may well be wrong."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[NodeName, str], Key] = {}
+
+    def get(self, name: tuple[NodeName, str]) -> Key | None:
+        """Where to look first."""
+        return self._kept.get(name)
+
+    def put(self, name: tuple[NodeName, str], key: Key) -> None:
+        """It was there."""
+        if len(self._kept) >= PLACES_MAX:
+            self._kept.clear()
+        self._kept[name] = key
 
 
 class Door:
@@ -43,6 +63,7 @@ class Door:
         self.waits = Waits(registry)
         self._services = Services(registry)
         self._entries = Entries(registry)
+        self._kept: dict[str, tuple[object, bytes]] = {}
         self.tags = Table(registry, tags_digest, lambda: 0)
         """Which services there are, and their tags."""
         self.nodes = Table(registry, nodes_digest, registry.nodes_revision)
@@ -53,10 +74,22 @@ class Door:
             lambda: max(registry.nodes_revision(), registry.checks_revision()),
         )
         """How everybody is, and where."""
+        self.places = Places()
+        """Where the services of a node were found last, by node and id."""
+        self.check_places = Places()
+        """Where the checks of a node were found last, by node and id."""
 
     def servers(self) -> list[tuple[str, str]]:
         """The nodes of this registry and their native addresses, by name."""
         return self.registry.servers() or [(self.registry.name, self.address)]
+
+    def kept(self, name: str, table: Table, make: Callable[[], Any]) -> bytes:
+        """What ``make`` makes of a table, as JSON, encoded once until the table changes."""
+        state = table.index(), self.servers()
+        held = self._kept.get(name)
+        if held is None or held[0] != state:
+            held = self._kept[name] = state, encode_json(make())
+        return held[1]
 
     def entries(self, service: str, *, is_passing: bool) -> bytes:
         """A service as ``health/service`` shows it, encoded once until it changes."""
@@ -175,6 +208,14 @@ class Call:
         reply = json_reply(value, is_pretty=self.asked.is_pretty)
         reply.headers = self.headers(index)
         return reply
+
+    def reply_kept(
+        self, name: str, table: Table, index: Revision, make: Callable[[], Any]
+    ) -> Reply:
+        """What ``make`` makes of a table: the same bytes for all who ask for all of it."""
+        if self.asked.is_narrowed or "filter" in self.asked:
+            return self.reply(make(), index)
+        return Reply(self.door.kept(name, table, make), 200, JSON, self.headers(index))
 
     def headers(self, index: Revision) -> list[Header]:
         """What a read says of itself."""

@@ -184,13 +184,12 @@ class Shapes:
         return self._catalog.checks.own((record.instance.service, record.instance.id))
 
     def _doubt(self, record: Record, is_usable: bool) -> dict[str, Any] | None:
-        instance, why = record.instance, record.why
-        held = self._catalog.checks.instances.get((instance.service, instance.id))
-        declared = record.health if held is None else held.declared
+        instance = record.instance
+        declared, why = self._catalog.declared(record)
         status = declared if declared in ("passing", "warning") else "critical"
         if not is_usable and (record.suspect or instance.weight == 0):
             status = "critical"
-            why = why or ("its weight is 0" if instance.weight == 0 else "probably gone")
+            why = record.why or ("its weight is 0" if instance.weight == 0 else "probably gone")
         if status == "passing":
             return None
         service_id = service_id_of(instance)
