@@ -19,7 +19,6 @@ from waypost.commands import (
     Command,
     Deregister,
     Detach,
-    Outcome,
     Register,
     SetHealth,
     encode_part,
@@ -32,7 +31,6 @@ from waypost.errors import (
     UnknownInstance,
     UnknownService,
     UnknownSession,
-    WaypostError,
 )
 from waypost.model import Health, Instance, Record, Revision, Source, check_instance
 from waypost.node.check_verbs import CheckVerbs
@@ -42,6 +40,7 @@ from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.refusal import raised
 from waypost.node.verify import Dialer
+from waypost.node.waiter import Waiter
 from waypost.node.watches import Reader
 from waypost.storage.snapshots import as_file
 from waypost.wire import (
@@ -68,23 +67,6 @@ class Registered(msgspec.Struct, frozen=True, gc=False):
 
     revision: Revision
     incarnation: int
-
-
-class _Waiter:
-    """An owner whose answer is a future: for doors that await one thing at a time."""
-
-    __slots__ = ("future",)
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[Outcomes] = asyncio.get_running_loop().create_future()
-
-    def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:  # noqa: ARG002
-        if not self.future.done():
-            self.future.set_result(Outcomes(revision, outcomes))
-
-    def failed(self, ticket: int, error: WaypostError) -> None:  # noqa: ARG002
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Registry:
@@ -218,7 +200,7 @@ class Registry:
         """Commit commands together, in one log entry; a refused one does not undo the others."""
         is_leaving = all(isinstance(c, Deregister | Detach) for c in commands)
         self._node.admit("deregister" if is_leaving else "register")
-        waiter = _Waiter()
+        waiter = Waiter()
         self._node.offer(encode_part(commands), commands, waiter, 0)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
