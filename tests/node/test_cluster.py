@@ -10,6 +10,7 @@ from waypost.cli.demo.ports import free_ports
 from waypost.errors import Invalid, TooStale
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig
+from waypost.node.cluster import Cluster
 from waypost.standalone import Standalone
 from waypost.wire import ClusterAsk, Resolve
 
@@ -191,6 +192,20 @@ def test_a_name_that_is_no_member_cannot_be_removed(tmp_path: Path) -> None:
         follower = await world.follower()
         with pytest.raises(Invalid, match="'z' is not a member: those are a, b, c"):
             await follower.registry.cluster(ClusterAsk("remove", "z"))
+
+    tell(story, tmp_path)
+
+
+def test_the_members_are_shown_while_a_change_of_them_is_under_way(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        leader = await world.leader()
+        others = leader.node.others
+        assert isinstance(others, Cluster)
+
+        async with others.membership._one_at_a_time, asyncio.timeout(1):
+            state = await leader.registry.cluster(ClusterAsk("status"))
+
+        assert [member.name for member in state.members] == ["a", "b", "c"]
 
     tell(story, tmp_path)
 

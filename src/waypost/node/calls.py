@@ -120,6 +120,10 @@ class Calls:
             body = await verb(src, call.body)
         except WaypostError as error:
             self._fault(src, call.token, error)
+        except Exception:  # whoever asked waits for an answer
+            log.exception("a call of %r by node %08x failed by our own mistake", call.verb, src)
+            mistake = Unavailable(f"the node that was asked failed at {call.verb}, and logged why")
+            self._fault(src, call.token, mistake)
         else:
             self._send(src, CALL_ANSWER, peer_frames.encode(CallAnswer(call.token, body)))
 

@@ -17,7 +17,7 @@ import msgspec
 
 from waypost import wire
 from waypost.consensus.epoch import Peer
-from waypost.errors import Invalid, Unavailable, WaypostError
+from waypost.errors import Invalid, TimedOut, Unavailable, WaypostError
 from waypost.node.calls import CLUSTER, JOIN, PREFLIGHT, Calls
 from waypost.node.outside import Outside
 from waypost.replica.member import MemberStatus
@@ -116,10 +116,10 @@ class Membership:
         return wire.encode(await self._perform(ask))
 
     async def _perform(self, ask: ClusterAsk) -> ClusterState:
+        if ask.verb == "status":
+            return self.state()  # which whoever looks on wants to see while something changes
         async with self._one_at_a_time:
             match ask.verb:
-                case "status":
-                    pass
                 case "add":
                     await self._add(self._learner(ask.name), ask.engine)
                 case "remove":
@@ -176,9 +176,15 @@ class Membership:
         if engine == OUTSIDE:
             settings = await self._preflight(members, settings)
         leads = self._me.nid if self._me.nid in members else self._best(members)
-        async with asyncio.timeout(CHANGE_S):
-            await self._until(lambda: self._engine.member_status.released)
-            await self._engine.change(engine, members, leads, settings)
+        try:
+            async with asyncio.timeout(CHANGE_S):
+                await self._until(lambda: self._engine.member_status.released)
+                await self._engine.change(engine, members, leads, settings)
+        except TimeoutError:
+            raise TimedOut(
+                f"members: the change was not decided within {CHANGE_S:g} s, and it may still be: "
+                "see 'waypost cluster status' before asking for it again"
+            ) from None
         log.info("epoch %d: %s of %s", status.epoch.number + 1, engine, _names(members))
         await self._at_work(status.epoch.number + 1)
 
