@@ -22,6 +22,7 @@ class InstanceView(msgspec.Struct, frozen=True, gc=False):
     meta: dict[str, str]
     ports: dict[str, int]
     incarnation: int
+    node: str
     health: Health
     since_ms: int
     why: str
@@ -45,6 +46,7 @@ def instance_view(record: Record) -> InstanceView:
         meta=instance.meta,
         ports=instance.ports,
         incarnation=instance.incarnation,
+        node=instance.node,
         health=record.health,
         since_ms=record.since_ms,
         why=record.why,

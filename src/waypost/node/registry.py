@@ -80,13 +80,9 @@ class Registry:
         self.put_check = checks.put_check
         self.drop_check = checks.drop_check
         self.report_check = checks.report_check
-        self.put_node = checks.put_node
-        self.drop_node = checks.drop_node
-        self.checks = checks.checks
-        self.node_checks = checks.node_checks
-        self.nodes = checks.nodes
-        self.node = checks.node
-        self.on_node = checks.on_node
+        self.put_node, self.drop_node = checks.put_node, checks.drop_node
+        self.checks, self.node_checks = checks.checks, checks.node_checks
+        self.nodes, self.node, self.on_node = checks.nodes, checks.node, checks.on_node
         self.checks_revision = checks.checks_revision
         self.nodes_revision = checks.nodes_revision
         self.on_checks = checks.on_checks

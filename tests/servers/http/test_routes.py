@@ -42,6 +42,7 @@ async def test_what_is_said_of_an_instance_is_resolved(world: World) -> None:
         "id": "web-1",
         "service": "web",
         "incarnation": registered["incarnation"],
+        "node": "",
         "health": "warning",
         "why": "new",
         "suspect": False,

@@ -128,6 +128,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     health: Health = "passing"
     why: Why = ""
     incarnation: Incarnation = 0
+    node: Annotated[Text, _told("The machine or agent that it runs on.")] = ""
 
     @property
     def ttl_ms(self) -> int:
@@ -148,6 +149,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             self.meta,
             self.ports,
             self.incarnation,
+            self.node,
         )
         check_instance(instance)
         check_incarnation(self.incarnation)

@@ -37,7 +37,7 @@ class Door:
 class Call:
     """One request to an operation, checked as far as that needs no knowledge of the operation."""
 
-    __slots__ = ("door", "id", "query", "request", "service")
+    __slots__ = ("check", "door", "id", "query", "request", "service")
 
     def __init__(self, door: Door, request: Request, query: Parameters) -> None:
         self.door = door
@@ -48,6 +48,7 @@ class Call:
         if "namespace" in parts:
             self.service = f"{parts['namespace']}/{self.service}"
         self.id = parts.get("id", "")
+        self.check = parts.get("check", "")
         if self.service:
             check_service(self.service)
         if self.id:

@@ -6,7 +6,7 @@ Requests are routed by it and ``/openapi.json`` is made from it.
 from typing import Final
 
 from waypost.catalog.state import INCARNATION_MAX
-from waypost.servers.http import handlers
+from waypost.servers.http import checks, handlers
 from waypost.servers.http.backup import CONTENT_TYPE as SNAPSHOT_TYPE
 from waypost.servers.http.bodies import (
     Alive,
@@ -28,6 +28,7 @@ from waypost.wire import NodeStatus
 
 SERVICES_PATH: Final = "/api/v1/services"
 _INSTANCE: Final = f"{SERVICES_PATH}/{{service}}/instances/{{id}}"
+_CHECK: Final = f"{_INSTANCE}/checks/{{check}}"
 _REVISION: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _INCARNATION: Final = {"type": "integer", "minimum": 0, "maximum": INCARNATION_MAX}
 
@@ -106,6 +107,43 @@ OPERATIONS: Final = (
         body=DrainOrder,
         is_body_optional=True,
         answers={200: DrainReport},
+    ),
+    Operation(
+        method="GET",
+        path=f"{_INSTANCE}/checks",
+        handler=checks.list_checks,
+        summary="The checks of an instance",
+        answers={200: checks.ChecksAnswer},
+    ),
+    Operation(
+        method="PUT",
+        path=_CHECK,
+        handler=checks.put_check,
+        summary="Give an instance a health check, or replace one",
+        body=checks.CheckBody,
+        answers={200: Done},
+    ),
+    Operation(
+        method="GET",
+        path=_CHECK,
+        handler=checks.show_check,
+        summary="A check, and what was found last",
+        answers={200: checks.CheckView},
+    ),
+    Operation(
+        method="DELETE",
+        path=_CHECK,
+        handler=checks.drop_check,
+        summary="Take a check away",
+        answers={200: Done},
+    ),
+    Operation(
+        method="POST",
+        path=f"{_CHECK}/report",
+        handler=checks.report_check,
+        summary="Say what a check found",
+        body=checks.CheckReport,
+        answers={200: Done},
     ),
     Operation(
         method="POST",

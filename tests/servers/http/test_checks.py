@@ -1,0 +1,95 @@
+"""Health checks over HTTP."""
+
+from typing import Any
+
+import pytest
+from tests.servers.http.world import World, of, served
+
+WEB_1 = of("web") + "/instances/web-1"
+HTTP = {
+    "kind": "http",
+    "target": "http://10.0.0.1:8080/health",
+    "interval": 5,
+    "timeout": 1.5,
+    "headers": {"x-token": "t"},
+    "deregister_after": 60,
+    "name": "the page",
+}
+
+
+@served
+async def test_a_check_is_put_shown_listed_reported_and_dropped(world: World) -> None:
+    await world.register("web", "web-1", node="m-1")
+
+    put = await world.put(f"{WEB_1}/checks/page", HTTP, 200)
+    shown = await world.get(f"{WEB_1}/checks/page")
+
+    assert shown.pop("since_ms") > 0
+    assert shown == {
+        **HTTP,
+        "id": "page",
+        "ttl": 0,
+        "method": "GET",
+        "body": "",
+        "tls": False,
+        "tls_skip_verify": False,
+        "up_after": 2,
+        "down_after": 2,
+        "notes": "",
+        "status": "critical",
+        "output": "",
+        "revision": put["revision"],
+    }
+    (instance,) = (await world.get(of("web") + "?health=any"))["instances"]
+    assert (instance["health"], instance["why"], instance["node"]) == (
+        "critical",
+        "check 'page' is critical",
+        "m-1",
+    )
+    await world.post(f"{WEB_1}/checks/page/report", {"status": "passing", "output": "fine"}, 200)
+    listed = await world.get(f"{WEB_1}/checks")
+    assert [(each["status"], each["output"]) for each in listed["checks"]] == [("passing", "fine")]
+    await world.delete(f"{WEB_1}/checks/page", 200)
+    assert (await world.get(f"{WEB_1}/checks"))["checks"] == []
+
+
+@served
+async def test_a_check_in_a_namespace_has_a_path_as_well(world: World) -> None:
+    await world.register("team-a/web", "web-1")
+    path = of("team-a/web") + "/instances/web-1/checks/c"
+
+    await world.put(path, {"kind": "manual", "status": "warning"}, 200)
+
+    assert (await world.get(path))["status"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"kind": "http", "target": "file:///etc/passwd"}, "check.target"),
+        ({"kind": "http", "target": "http://a/", "interval": 0.1}, "check.interval"),
+        ({"kind": "http", "target": "http://a/", "interval": 1e300}, "check.interval"),
+        ({"kind": "ttl"}, "check.ttl"),
+        ({"kind": "script", "target": "rm -rf /"}, "kind"),
+        ({"kind": "manual", "args": ["rm"]}, "args"),
+    ],
+)
+def test_what_cannot_be_a_check_is_refused_by_field(body: Any, field: str) -> None:
+    @served
+    async def refused(world: World) -> None:
+        await world.register("web", "web-1")
+        problem = await world.put(f"{WEB_1}/checks/c", body, 400)
+        assert problem["field"] == field
+
+    refused()
+
+
+@served
+async def test_what_is_not_there_is_not_found(world: World) -> None:
+    await world.put(f"{WEB_1}/checks/c", HTTP, 404)
+    await world.register("web", "web-1")
+    for method, path in (("GET", "checks/c"), ("DELETE", "checks/c")):
+        problem = (await world.ask(method, f"{WEB_1}/{path}", 404)).json()
+        assert problem["code"] == "unknown-check"
+    problem = await world.post(f"{WEB_1}/checks/c/report", {"status": "passing"}, 404)
+    assert problem["code"] == "unknown-check"
