@@ -171,9 +171,10 @@ def nginx(directory: Path, resolver: str, backend_port: int) -> Proxy:
     return Proxy(directory, command, port)
 
 
-def haproxy(directory: Path, resolver: str) -> Proxy:
+def haproxy(directory: Path, *resolvers: str) -> Proxy:
     (port,) = free_ports(1)
     config = directory / "haproxy.cfg"
+    servers = "\n".join(f"    nameserver n{at} {each}" for at, each in enumerate(resolvers))
     config.write_text(
         f"""
 defaults
@@ -182,7 +183,7 @@ defaults
     timeout client 5s
     timeout server 5s
 resolvers waypost
-    nameserver one {resolver}
+{servers}
     accepted_payload_size 8192
     timeout resolve 200ms
     timeout retry 200ms

@@ -40,7 +40,7 @@ class DnsServer:
             time.monotonic,
             forwards=self._forwarder is not None,
         )
-        self._datagrams: Datagrams | None = None
+        self._datagrams: list[Datagrams] = []
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,28 +52,35 @@ class DnsServer:
                 break
         else:
             raise OSError(errno.EADDRINUSE, "no port was free for UDP and TCP alike")
-        assert self._datagrams is not None
         self._zone.own_address = self._own_address(address[0])
-        asyncio.get_running_loop().add_reader(self._datagrams, self._datagrams.on_readable)
+        for each in self._datagrams:
+            asyncio.get_running_loop().add_reader(each, each.on_readable)
         return address
 
     async def _open(self) -> tuple[str, int] | None:
         """Open both; None if the port that TCP got by chance is taken for UDP."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connected, self._host, self._port)
-        listener = self._server.sockets[0]
-        address: Address = listener.getsockname()
         try:
-            self._datagrams = Datagrams(
-                listener.family, address, self._replies.reply, self._ask_elsewhere
-            )
+            for listener in self._server.sockets:  # a host name may be several addresses
+                address: Address = listener.getsockname()
+                self._datagrams.append(
+                    Datagrams(listener.family, address, self._replies.reply, self._ask_elsewhere)
+                )
         except OSError as error:
+            self._close_datagrams()
             self._server.close()
             await self._server.wait_closed()
             if self._port or error.errno != errno.EADDRINUSE:
                 raise
             return None
-        return address[0], address[1]
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    def _close_datagrams(self) -> None:
+        for each in self._datagrams:
+            each.close()
+        self._datagrams.clear()
 
     def _own_address(self, host: str) -> bytes | None:
         """Where others reach this server, if that is known: where it listens, or is advertised."""
@@ -84,10 +91,9 @@ class DnsServer:
 
     async def stop(self) -> None:
         """Close everything; who waits for an answer of others waits in vain."""
-        if self._datagrams is not None:
-            asyncio.get_running_loop().remove_reader(self._datagrams)
-            self._datagrams.close()
-            self._datagrams = None
+        for each in self._datagrams:
+            asyncio.get_running_loop().remove_reader(each)
+        self._close_datagrams()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
