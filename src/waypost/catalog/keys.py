@@ -215,9 +215,8 @@ class Keys:
         number = max(0, bisect_right(starts, prefix) - 1)
         while number < len(pieces):
             piece = pieces[number]
-            low = high = bisect_left(piece, prefix, key=_key_of)
-            while high < len(piece) and piece[high].key.startswith(prefix):
-                high += 1
+            low = bisect_left(piece, prefix, key=_key_of)
+            high = bisect_left(piece, True, low, key=lambda pair: not pair.key.startswith(prefix))
             if high > low:
                 gone += piece[low:high]
                 rest = piece[:low] + piece[high:]
@@ -290,4 +289,5 @@ class Keys:
 
 
 def _size(pair: Pair) -> int:
-    return len(pair.key.encode()) + len(pair.value) + PAIR_BYTES
+    key = pair.key
+    return (len(key) if key.isascii() else len(key.encode())) + len(pair.value) + PAIR_BYTES

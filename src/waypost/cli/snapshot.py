@@ -267,6 +267,8 @@ def _contents_text(contents: "Contents") -> str:
     more = f", {contents.checks} checks" if contents.checks else ""
     if contents.nodes:
         more += f", {contents.nodes} nodes"
+    if contents.keys:
+        more += f", {contents.keys} keys"
     return (
         f"{contents.services} services, {contents.instances} instances, {contents.sessions} "
         f"sessions{more} as of revision {contents.revision}"

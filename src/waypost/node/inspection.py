@@ -32,6 +32,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
     checks: int
     nodes: int
+    keys: int
     digest: str
     """Equal if, and only if, the state is the same; of two nodes as of one revision it must be."""
 
@@ -264,6 +265,7 @@ def contents_of(catalog: Catalog) -> Contents:
         sessions=len(catalog.sessions),
         checks=catalog.checks.count,
         nodes=len(catalog.nodes.entries),
+        keys=len(catalog.keyspace.keys),
         digest=digest(catalog).hex(),
     )
 

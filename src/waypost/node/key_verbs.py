@@ -51,6 +51,7 @@ from waypost.wire import Outcomes
 PAYLOAD_BYTES_MAX: Final = 512
 """Of an event."""
 _EVENT_TEXT_CHARS_MAX: Final = 512
+_HOLDER_CHARS_MAX: Final = 2_048
 
 
 class Full(Rejected):
@@ -126,6 +127,13 @@ class KeyVerbs:
 
     async def open(self, asked: OpenHolder) -> tuple[Revision, str]:
         """Open a holder; ``asked`` says everything but its id.  Tell the id."""
+        texts = (asked.name, asked.node, *asked.node_checks, *asked.service_checks)
+        if sum(map(len, texts)) > _HOLDER_CHARS_MAX:
+            raise Invalid(
+                f"holder: its name, node and checks have {sum(map(len, texts))} characters, at "
+                f"most {_HOLDER_CHARS_MAX} are kept: name fewer checks",
+                field="holder",
+            )
         holder_id = str(uuid.uuid4())
         commands: list[Command] = []
         session, ttl_ms, node = session_of(holder_id), asked.ttl_ms, self._node

@@ -20,6 +20,7 @@ class Metric(msgspec.Struct, frozen=True, gc=False):
 def metrics_of(node: "Node") -> list[Metric]:
     """Everything that a node counts, its log's part included."""
     status = node.status()
+    space = node.catalog.keyspace
     syncs, sync_s = node.engine.syncs
     shed: list[tuple[dict[str, str], float]] = [
         ({"kind": kind}, float(n)) for kind, n in node.admission.shed.items()
@@ -32,6 +33,9 @@ def metrics_of(node: "Node") -> list[Metric]:
         _gauge("sessions", "Sessions that this node owns.", status.sessions),
         _gauge("connections", "Native connections open.", status.connections),
         _gauge("watchers", "Watches open, over all doors.", status.watchers),
+        _gauge("keys", "Keys that are set.", len(space.keys)),
+        _gauge("keys_bytes", "What they take, of what --keys-max allows.", space.keys.size),
+        _gauge("holders", "Holders of keys that are open.", len(space.holders)),
         _gauge("writable", "1 while writes are taken.", float(status.writable)),
         _gauge("is_leader", "1 while this node leads.", float(status.role == "leader")),
         _gauge(

@@ -114,7 +114,7 @@ async def test_what_cannot_be_is_refused(there: Mounted) -> None:
         ({"TTL": "x"}, 500, "Session TTL 'x' invalid"),
         ({"LockDelay": "x"}, 400, "Request decode failed"),
         ({"TTL": 10}, 400, "Request decode failed"),
-        ({"Name": "n" * 600}, 400, "512"),
+        ({"Name": "n" * 3000}, 500, "2048"),
     ):
         answer = await there.ask("/v1/session/create", status, method="PUT", json=fields)
         assert says in answer.text

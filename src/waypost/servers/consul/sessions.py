@@ -25,8 +25,6 @@ _SMALL: Final = 1_000
 """A number below it is one of seconds: many mean that, where Go counts nanoseconds."""
 _TTL_NS_MIN: Final = 10 * 10**9
 _TTL_NS_MAX: Final = 24 * 3600 * 10**9
-_TEXT_CHARS_MAX: Final = 512
-_CHECKS_MAX: Final = 64
 
 
 class _ServiceCheck(msgspec.Struct):
@@ -95,13 +93,6 @@ async def create(call: Call) -> Reply:
     node_checks = asked.nodechecks if asked.checks is None else asked.checks
     node_checks = [_SERF] if node_checks is None else node_checks
     service_checks = [check.id for check in asked.servicechecks]
-    texts = [asked.name, asked.node, *node_checks, *service_checks]
-    if len(texts) > _CHECKS_MAX or any(len(text) > _TEXT_CHARS_MAX for text in texts):
-        raise Refusal(
-            400,
-            f"Invalid session: at most {_CHECKS_MAX - 2} checks, and no text over "
-            f"{_TEXT_CHARS_MAX} characters",
-        )
     if asked.node and not Nodes(call.registry.catalog, call.door.servers()).is_known(asked.node):
         raise Refusal(500, "Missing node registration")
     opened = OpenHolder(
