@@ -203,6 +203,28 @@ async def test_a_lease_over_http_may_be_renewed_at_any_node(cluster: Cluster, se
         assert (await http_there.post(f"{path}/kept/renew")).status_code == 404
 
 
+@told
+async def test_a_lease_that_another_node_took_over_is_renewed_where_it_was_before(
+    cluster: Cluster, service: str
+) -> None:
+    body = {"host": "127.0.0.1", "port": 9, "ttl": TTL_MS / 1000}
+    here, there = cluster.names[0], cluster.after(cluster.names[0])
+    path = f"/services/{service}/instances/o1"
+    async with cluster.http(here) as http_here, cluster.http(there) as http_there:
+        assert (await http_here.put(path, json=body)).status_code == 201
+        assert (await http_there.put(path, json=body)).status_code == 200
+
+        end = time.monotonic() + 3 * TTL_MS / 1_000
+        while time.monotonic() < end:
+            answer = await http_here.post(f"{path}/renew")
+            assert answer.status_code == 200, answer.text
+            await asyncio.sleep(TTL_MS / 6_000)
+
+        assert (await http_there.delete(path)).status_code == 200
+        assert (await http_here.put(path, json=body)).status_code in (200, 201)
+        assert (await http_here.post(f"{path}/renew")).status_code == 200
+
+
 @on(OUTLIVING)
 @told
 async def test_the_loss_of_its_node_costs_a_provider_that_lives_nothing(

@@ -39,6 +39,7 @@ from waypost.node.key_verbs import KeyVerbs
 from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.refusal import raised
+from waypost.node.sessions import Held
 from waypost.node.verify import Dialer
 from waypost.node.waiter import Waiter
 from waypost.node.watches import Reader
@@ -98,18 +99,20 @@ class Registry:
         ``ttl_ms`` of 0 makes it permanent: only a deregistration removes it.
         """
         session = _lease_of(instance.service, instance.id) if ttl_ms else ""
-        commands: list[Command] = []
-        if session:
-            held = self._node.sessions.find(session)
-            if held is None or held.ttl_ns != ttl_ms * 1_000_000 or held.is_expiring:
-                commands.append(Attach(session, self._node.name, ttl_ms, ttl_ms))
-            else:
-                self._node.sessions.renewed(held, self._node.clock())
-        commands.append(Register(instance, session, health, why))
+        commands: list[Command] = [Register(instance, session, health, why)]
+        held = self._owned(session)
+        if held is not None and held.ttl_ns == ttl_ms * 1_000_000:
+            self._node.sessions.renewed(held, self._node.clock())
+        elif session:
+            commands.insert(0, Attach(session, self._node.name, ttl_ms, ttl_ms))
         done = await self.write(commands)
         if len(commands) == 2:  # the lease is there even if the registration was refused
             self._node.own_session(session, raised(done.outcomes[0]), ttl_ms, ttl_ms, None)
-        return Registered(done.revision, raised(done.outcomes[-1]))
+        try:
+            return Registered(done.revision, raised(done.outcomes[-1]))
+        except UnknownSession:  # another node ended it, and this one had not heard
+            self._node.sessions.ended(session)
+            return await self.register(instance, ttl_ms=ttl_ms, health=health, why=why)
 
     async def renew(self, service: str, instance_id: str) -> Revision:
         """Keep alive what ``register`` registered with a lease."""
@@ -125,12 +128,19 @@ class Registry:
                 f"{service}/{instance_id} is kept alive by the connection of its provider, not by "
                 "renewals: register it over HTTP to renew it over HTTP"
             )
-        held = self._node.sessions.find(record.session)
-        if held is not None and not held.is_expiring:
+        held = self._owned(record.session)
+        if held is not None:
             self._node.sessions.renewed(held, self._node.clock())
         else:
             await self._renew_elsewhere(record.session)
         return self._node.revision
+
+    def _owned(self, lease: str) -> Held | None:
+        """A lease that this node owns, and that no other has taken over or ended since."""
+        held, session = self._node.sessions.find(lease), self._node.catalog.session(lease)
+        if held is None or session is None or session.attachment != held.attachment:
+            return None
+        return None if held.is_expiring else held
 
     async def _renew_elsewhere(self, lease: str) -> None:
         """Tell the node that owns a lease; if that one is lost, own it here."""
@@ -150,7 +160,7 @@ class Registry:
         """Remove an instance."""
         commands: list[Command] = [Deregister(service, instance_id, incarnation)]
         lease = _lease_of(service, instance_id)
-        if self._node.sessions.find(lease) is not None:
+        if self._node.catalog.session(lease) is not None:
             commands.append(Detach(lease))
         done = await self.write(commands)
         raised(done.outcomes[0])

@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import json
+import random
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -609,3 +610,28 @@ async def test_others_have_their_turn_while_a_long_list_is_made(world: Mounted) 
     assert len((await asking)["application"]) == 20
     counting.cancel()
     assert turns > 4
+
+
+@served
+async def test_no_body_however_broken_is_our_own_mistake(world: Mounted) -> None:
+    chance = random.Random(4)
+    await register(world)
+    as_xml = (await world.ask(ONE)).content
+    for _ in range(400):
+        body = bytearray(chance.choice((posted(), as_xml)))
+        for _ in range(chance.randrange(1, 6)):
+            at = chance.randrange(len(body))
+            match chance.randrange(4):
+                case 0:
+                    body[at] = chance.randrange(256)
+                case 1:
+                    del body[at : at + chance.randrange(1, 20)]
+                case 2:
+                    body[at:at] = bytes(body[at : at + 30])
+                case _:
+                    body[at:at] = chance.choice((b"null", b"{}", b"[", b"<a>", b"&x;", b"-1", b'"'))
+        answer = await world.client.post("/eureka/apps/ORDERS", content=bytes(body))
+        assert answer.status_code in (204, 400), (bytes(body), answer.text)
+        assert answer.status_code == 204 or answer.text.strip()
+    await applications(world)
+    ElementTree.fromstring((await world.ask("/eureka/apps")).text)
