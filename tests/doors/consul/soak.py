@@ -2,10 +2,11 @@
 
     python -m tests.doors.consul.soak --seconds 600 --watchers 200
 
-Every watcher follows one service by blocking queries, at any of three nodes, and goes to another
-one with the index that it has when its own is gone.  Before a service changes again, all of its
-watchers must have been told of the change before: so a wake-up that is lost cannot be hidden by the
-next one.  The leader is killed, and started again, now and then.
+Every watcher follows one service (one in twenty: the table of all) by blocking queries, at any of
+three nodes, and goes to another one with the index that it has when its own is gone.  Before a
+service changes again, all of its watchers must have been told of the change before: so a wake-up
+that is lost cannot be hidden by the next one.  The leader is killed, and started again, now and
+then.
 """
 
 import argparse
@@ -52,12 +53,13 @@ class Report:
 
 
 class Watcher:
-    """Follows one service."""
+    """Follows one service, or the table of all."""
 
-    def __init__(self, soak: "Soak", service: str) -> None:
+    path = ""
+
+    def __init__(self, soak: "Soak") -> None:
         self._soak = soak
-        self.service = service
-        self.seen: dict[str, str] | None = None
+        self.shown: Any = None
         self.index = 0
         self.told = asyncio.Event()
 
@@ -68,10 +70,22 @@ class Watcher:
             except (httpx2.HTTPError, OSError):
                 await asyncio.sleep(0.05)
 
+    def knows(self, service: str, state: dict[str, str]) -> bool:
+        """Whether it was told that this is how the service is."""
+        raise NotImplementedError
+
+    def watches(self, service: str) -> bool:
+        """Whether it is to be told of that service."""
+        raise NotImplementedError
+
+    def read(self, answer: Any) -> Any:
+        """What it keeps of an answer."""
+        raise NotImplementedError
+
     async def _ask(self) -> None:
         report, since, begun = self._soak.report, self.index, time.monotonic()
         kills = report.kills
-        url = f"http://{self._soak.any_node()}/v1/health/service/{self.service}"
+        url = f"http://{self._soak.any_node()}/v1/{self.path}"
         params = {"index": str(since), "wait": WAIT} if since else {}
         answer = await self._soak.client.get(url, params=params)
         if answer.status_code != 200:
@@ -80,12 +94,45 @@ class Watcher:
         report.answers += 1
         self.index = int(answer.headers["x-consul-index"])
         if self.index < since:
-            report.backwards.append(f"{self.service}: {since} then {self.index}")
-        seen = {each["Service"]["ID"]: each["Service"]["Meta"]["v"] for each in answer.json()}
-        if seen == self.seen and time.monotonic() - begun < 40 and kills == report.kills:
+            report.backwards.append(f"{self.path}: {since} then {self.index}")
+        shown = self.read(answer.json())
+        if shown == self.shown and time.monotonic() - begun < 40 and kills == report.kills:
             report.needless += not self._soak.is_disturbed
-        self.seen = seen
+        self.shown = shown
         self.told.set()
+
+
+class ServiceWatcher(Watcher):
+    """Follows the instances of one service."""
+
+    def __init__(self, soak: "Soak", service: str) -> None:
+        super().__init__(soak)
+        self._service = service
+        self.path = f"health/service/{service}"
+
+    def knows(self, service: str, state: dict[str, str]) -> bool:
+        return bool(self.shown == {f"{service}-{key}": value for key, value in state.items()})
+
+    def watches(self, service: str) -> bool:
+        return service == self._service
+
+    def read(self, answer: Any) -> Any:
+        return {each["Service"]["ID"]: each["Service"]["Meta"]["v"] for each in answer}
+
+
+class TableWatcher(Watcher):
+    """Follows which services there are, and their tags."""
+
+    path = "catalog/services"
+
+    def knows(self, service: str, state: dict[str, str]) -> bool:
+        return bool(self.shown.get(service, []) == sorted(state.values()))
+
+    def watches(self, service: str) -> bool:
+        return True
+
+    def read(self, answer: Any) -> Any:
+        return answer
 
 
 class Soak:
@@ -102,7 +149,10 @@ class Soak:
             for number in range(SERVICES_PER_WRITER)
         }
         names = list(self._state)
-        self.watchers = [Watcher(self, names[n % len(names)]) for n in range(watchers)]
+        self.watchers: list[Watcher] = [
+            TableWatcher(self) if n % 20 == 19 else ServiceWatcher(self, names[n % len(names)])
+            for n in range(watchers)
+        ]
         self.client: httpx2.AsyncClient
 
     def any_node(self) -> str:
@@ -146,6 +196,7 @@ class Soak:
                     "Name": name,
                     "Address": "10.0.0.1",
                     "Port": 80,
+                    "Tags": [f"{writer}.{number}"],
                     "Meta": {"v": f"{writer}.{number}"},
                 }
                 await self._put("/v1/agent/service/register", body)
@@ -166,20 +217,19 @@ class Soak:
 
     async def _until_told(self, name: str) -> None:
         begun = time.monotonic()
-        expected = {f"{name}-{key}": value for key, value in self._state[name].items()}
+        state = self._state[name]
         for watcher in self.watchers:
-            if watcher.service != name:
+            if not watcher.watches(name):
                 continue
-            while watcher.seen != expected:
+            while not watcher.knows(name, state):
                 watcher.told.clear()
                 left = begun + TOLD_WITHIN_S - time.monotonic()
                 try:
                     async with asyncio.timeout(left):
                         await watcher.told.wait()
                 except TimeoutError:
-                    self.report.lost.append(
-                        f"{name} at {watcher.index}: {watcher.seen}, and it is {expected}"
-                    )
+                    lost = f"{watcher.path} at {watcher.index}: {watcher.shown}"
+                    self.report.lost.append(f"{lost}, and {name} is {state}")
                     return
         self.report.slowest_s = max(self.report.slowest_s, time.monotonic() - begun)
 

@@ -244,6 +244,31 @@ async def test_the_nodes_table_hears_of_nodes_only(there: Mounted) -> None:
 
 
 @served
+async def test_a_service_with_its_hash_waits_until_it_is_another_one(there: Mounted) -> None:
+    body = {"Name": "web", "Check": {"TTL": "1h"}}
+    await there.ask("/v1/agent/service/register", method="PUT", json=body)
+    shown = await there.ask("/v1/agent/service/web")
+    known = shown.json()["ContentHash"]
+    assert shown.headers["x-consul-contenthash"] == known
+    path = f"/v1/agent/service/web?hash={known}&wait=60s"
+    asked = asyncio.create_task(there.ask(path))
+    await until(lambda: len(waits_of(there)) == 1)
+
+    await there.ask("/v1/agent/check/pass/service:web", method="PUT")
+    await asyncio.sleep(0.05)
+    assert not asked.done(), "how it is is not what it is"
+    await there.ask("/v1/agent/service/register", method="PUT", json={**body, "Tags": ["new"]})
+
+    answer = await woken(asked)
+    assert answer.json()["Tags"] == ["new"]
+    assert answer.json()["ContentHash"] != known
+    assert (await there.ask(path)).json() == answer.json()
+    known = answer.json()["ContentHash"]
+    later = await there.ask(f"/v1/agent/service/web?hash={known}&wait=20ms")
+    assert later.json() == answer.json()
+
+
+@served
 async def test_a_client_that_hangs_up_frees_its_waiter_at_once(there: Mounted) -> None:
     await there.register("web", "w-1")
     asked = await begin(there, WEB)

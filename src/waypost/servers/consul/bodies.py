@@ -20,7 +20,7 @@ def decode(content: bytes, form: type[_T]) -> _T:
         raise Refusal(400, "Request decode failed: EOF")
     try:
         raw = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"Request decode failed: {error}") from None
     try:
         return msgspec.convert(folded(raw, form), form)
