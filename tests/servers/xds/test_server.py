@@ -261,13 +261,7 @@ def test_it_stops_at_once_though_streams_are_open(registry: Registry, stream: St
 
 def serve(code: str, *options: str) -> subprocess.CompletedProcess[str]:
     program = f"import sys; {code}; from waypost.cli.main import main; sys.exit(main())"
-    command = [
-        sys.executable,
-        "-c",
-        program,
-        "serve",
-        *("--port", "0", "--http-port", "0", "--dns-port", "0"),
-    ]
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--http-port", "0"]
     return subprocess.run(
         [*command, "--dns-port", "0", *options],
         capture_output=True, text=True, timeout=30, check=False,
