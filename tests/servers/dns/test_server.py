@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from dnslib import RR, DNSRecord
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.servers.dns.world import code, told
 
 from waypost.checks import NodeEntry
@@ -17,6 +19,7 @@ from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig
 from waypost.servers.dns import connection
 from waypost.servers.dns.connection import Connection
+from waypost.servers.dns.following import read_records, write_question
 from waypost.servers.dns.settings import DnsSettings
 from waypost.standalone import Standalone, new_event_loop
 
@@ -261,7 +264,8 @@ def test_nodes_and_addresses_are_found_in_the_registry() -> None:
 class Upstream(asyncio.DatagramProtocol):
     """Somebody else's DNS server; it may lie."""
 
-    def __init__(self, *, lies: bool = False) -> None:
+    def __init__(self, zone: dict[str, str], *, lies: bool = False) -> None:
+        self._zone = zone
         self._lies = lies
         self.asked: list[str] = []
 
@@ -272,7 +276,8 @@ class Upstream(asyncio.DatagramProtocol):
         query = DNSRecord.parse(data)
         self.asked.append(str(query.q.qname))
         reply = query.reply()
-        reply.add_answer(*RR.fromZone(f"{query.q.qname} 60 A 192.0.2.1"))
+        zone = self._zone.get(str(query.q.qname), f"{query.q.qname} 60 A 192.0.2.1")
+        reply.add_answer(*RR.fromZone(zone))
         packed = bytes(reply.pack())
         if self._lies:
             packed = bytes([packed[0] ^ 1]) + packed[1:]
@@ -280,9 +285,11 @@ class Upstream(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def upstream(*, lies: bool = False) -> AsyncIterator[tuple[Upstream, tuple[str, int]]]:
+async def upstream(
+    zone: dict[str, str] | None = None, *, lies: bool = False
+) -> AsyncIterator[tuple[Upstream, tuple[str, int]]]:
     transport, server = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Upstream(lies=lies), local_addr=("127.0.0.1", 0)
+        lambda: Upstream(zone or {}, lies=lies), local_addr=("127.0.0.1", 0)
     )
     try:
         yield server, transport.get_extra_info("sockname")
@@ -325,6 +332,71 @@ def test_an_answer_that_was_not_asked_for_is_none_and_the_next_server_is_asked(
             assert len(liar.asked) == 2
 
     run(story)
+
+
+def test_an_alias_is_followed_for_those_who_have_nobody_else_to_ask() -> None:
+    async def story() -> None:
+        zone = {
+            "www.example.org.": "www.example.org 60 CNAME edge.example.org\n"
+            "edge.example.org 30 A 192.0.2.7\nedge.example.org 30 A 192.0.2.8"
+        }
+        async with (
+            upstream(zone) as (other, address),
+            serving(dns=DnsSettings(forward=(address,))) as world,
+            serving() as alone,
+        ):
+            for each in (world, alone):
+                await each.register("ext", "a", "www.example.org")
+                await each.register("own", "a", "ext.service.waypost")
+            chain = ["192.0.2.7", "192.0.2.8", "edge.example.org.", "www.example.org."]
+
+            reply = await world.ask("ext.service.waypost")
+            assert next(str(each.rdata) for each in reply.rr) == "www.example.org."
+            assert (told(reply), code(reply)) == (chain, "NOERROR")
+            assert {str(each.rname) for each in reply.rr[1:]} == {
+                "www.example.org.",
+                "edge.example.org.",
+            }
+            reader, writer = await asyncio.open_connection(*world.address)
+            writer.write(frame(bytes(DNSRecord.question("own.service.waypost").pack())))
+            assert told(await read_reply(reader)) == ["ext.service.waypost."]
+            writer.close()
+            assert other.asked == ["www.example.org."]
+            assert told(await alone.ask("ext.service.waypost")) == ["www.example.org."]
+
+    run(story)
+
+
+@given(st.binary(max_size=120), st.integers(0, 3))
+def test_whatever_somebody_else_answers_is_read_or_left(tail: bytes, count: int) -> None:
+    question = write_question(b"\x01x\x00", 1)
+    reply = question[:6] + struct.pack("!HHH", count, 0, 0) + question[12:] + tail
+
+    for record in read_records(reply, len(question)):
+        at = record.index(b"\x00") + 1 if b"\x00" in record else 0
+        assert at
+        assert len(record) <= 2 * 256 + 10
+
+
+def test_an_address_of_the_wrong_length_is_not_passed_on() -> None:
+    question = write_question(b"\x01x\x00", 1)
+    records = b"".join(
+        b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, length) + b"\x01" * length
+        for kind, length in ((1, 3), (1, 4), (28, 4), (28, 16))
+    )
+
+    found = read_records(question[:6] + b"\0\4" + question[8:] + records, len(question))
+
+    assert [len(record) - 13 for record in found] == [4, 16]
+
+
+def test_a_pointer_that_leads_forward_or_to_itself_is_no_name() -> None:
+    question = write_question(b"\x01x\x00", 1)
+    for pointer in (len(question), len(question) + 16):
+        record = struct.pack("!H", 0xC000 | pointer) + struct.pack("!HHIH", 1, 1, 0, 4) + b"\1" * 4
+        reply = question[:6] + b"\0\1" + question[8:] + record
+
+        assert read_records(reply, len(question)) == []
 
 
 def test_nothing_but_the_configured_servers_is_ever_asked() -> None:

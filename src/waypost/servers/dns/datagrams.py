@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from waypost.servers.dns.message import QUERY_BYTES_MAX, Question
+from waypost.servers.dns.replies import Alias
 
 log = logging.getLogger("waypost.dns")
 
@@ -23,9 +24,9 @@ BATCH: Final = 64
 RECEIVE_BYTES: Final = 4 << 20
 Address = tuple[Any, ...]
 Send = Callable[[bytes], None]
-Reply = Callable[[bytes], bytes | Question | None]
-Elsewhere = Callable[[bytes, Question, Address, Send], None]
-"""A query, its question, who asks, and how to answer him."""
+Reply = Callable[[bytes], bytes | Question | Alias | None]
+Elsewhere = Callable[[bytes, Question | Alias, Address, Send], None]
+"""A query, what others have to be asked for it, who asks, and how to answer him."""
 
 _IP_PKTINFO: Final = 8
 _IPV6_RECVPKTINFO: Final = 49

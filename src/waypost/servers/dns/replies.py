@@ -21,23 +21,30 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from waypost.servers.dns.answers import Answer, Item, Known, Zone
 from waypost.servers.dns.message import (
     AA,
+    AAAA,
     CD,
     HEADER,
+    NOERROR,
     QR,
     QUESTION_AT,
     RA,
     RD,
     REFUSED,
     TC,
+    A,
     Bad,
     Question,
     read_query,
     write_bad,
+    write_name,
     write_opt,
 )
+from waypost.servers.dns.names import DOMAINS
 
 KEPT_MAX: Final = 8_192
 KEPT_BYTES_MAX: Final = 64 << 20
@@ -52,6 +59,9 @@ PATIENCE_S: Final = 20e-6
 """For so long an instance of many, an answer that was right is good enough."""
 TCP_BYTES_MAX: Final = 65_535
 _TYPE_AND_CLASS: Final = 4
+_OURS: Final = tuple(write_name((domain,)) for domain in DOMAINS)
+_ALIAS_DATA_AT: Final = 12
+"""Behind a compressed owner, type, class, TTL and length."""
 
 
 class _Kept:
@@ -97,6 +107,18 @@ class _Kept:
         return not self.turn & self.mask or (self.is_cheap and len(self.orders) < ORDERS)
 
 
+class Alias(msgspec.Struct, frozen=True, gc=False):
+    """A reply that names somebody else's host, whose address the client wants to be told too."""
+
+    question: Question
+    record: bytes
+
+    @property
+    def target(self) -> bytes:
+        """The host's name, as it is written."""
+        return self.record[_ALIAS_DATA_AT:]
+
+
 class Replies:
     """The replies of one node."""
 
@@ -116,11 +138,15 @@ class Replies:
         self._service_revision = known.service_revision
         self._draw = draw
         self._recursion = RA if forwards else 0
+        self._forwards = forwards
         self._kept: tuple[dict[bytes, _Kept], dict[bytes, _Kept]] = ({}, {})
         self._kept_bytes = 0
 
-    def reply(self, data: bytes, over_tcp: bool = False) -> bytes | Question | None:
-        """Reply to a query; None to say nothing, and the question if it is for somebody else."""
+    def reply(self, data: bytes, over_tcp: bool = False) -> bytes | Question | Alias | None:
+        """Reply to a query; None to say nothing, the question if it is for somebody else.
+
+        An alias is yet to be followed, and then ``told``.
+        """
         kept = self._kept[over_tcp].get(data[2:].lower())
         if kept is None or not (kept.revision == self._known.revision or self._holds(kept)):
             return self._reply_anew(data, over_tcp)
@@ -143,6 +169,11 @@ class Replies:
         head, tail = orders[kept.turn % len(orders)]
         return data[:2] + head + data[QUESTION_AT : kept.end] + tail
 
+    def told(self, data: bytes, alias: Alias, records: Sequence[bytes], *, over_tcp: bool) -> bytes:
+        """The reply with an alias, and what is known of its target."""
+        items = tuple(map(Item, (alias.record, *records)))
+        return self._render(data, alias.question, Answer(NOERROR, items), over_tcp=over_tcp)
+
     def _holds(self, kept: _Kept) -> bool:
         """Whether it is right at the present revision too, or good enough."""
         answer = kept.answer
@@ -153,7 +184,7 @@ class Replies:
         kept.revision = self._known.revision
         return True
 
-    def _reply_anew(self, data: bytes, over_tcp: bool) -> bytes | Question | None:
+    def _reply_anew(self, data: bytes, over_tcp: bool) -> bytes | Question | Alias | None:
         question = read_query(data)
         if question is None:
             return None
@@ -164,6 +195,10 @@ class Replies:
             return question
         if not answer.is_ours:
             return self._render(data, question, answer)
+        if answer.takes_one and self._forwards and question.kind in (A, AAAA):
+            alias = Alias(question, put_in_order(answer.items, self._draw)[0].record)
+            if question.wants_recursion and not alias.target.endswith(_OURS):
+                return alias
         limit = TCP_BYTES_MAX if over_tcp else question.payload
         rest = data[question.end - _TYPE_AND_CLASS :]
         kept = _Kept(question, answer, rest, limit, self._known.revision)
@@ -199,8 +234,11 @@ class Replies:
         else:
             kept.orders[kept.turn // (kept.mask + 1) % ORDERS] = made
 
-    def _render(self, data: bytes, question: Question, answer: Answer) -> bytes:
-        head, tail = self._fit(question, answer, answer.items, question.payload)
+    def _render(
+        self, data: bytes, question: Question, answer: Answer, *, over_tcp: bool = False
+    ) -> bytes:
+        limit = TCP_BYTES_MAX if over_tcp else question.payload
+        head, tail = self._fit(question, answer, answer.items, limit)
         return data[:2] + head + data[QUESTION_AT : question.end] + tail
 
     def _fit(

@@ -12,10 +12,11 @@ from waypost.servers.dns.answers import Zone
 from waypost.servers.dns.catalog_view import CatalogView
 from waypost.servers.dns.connection import Connection
 from waypost.servers.dns.datagrams import Address, Datagrams, Send
+from waypost.servers.dns.following import read_records, write_question
 from waypost.servers.dns.forwarding import Forwarder
 from waypost.servers.dns.hosts import read_host
-from waypost.servers.dns.message import SERVFAIL, Question
-from waypost.servers.dns.replies import Replies
+from waypost.servers.dns.message import REFUSED, SERVFAIL, Question
+from waypost.servers.dns.replies import Alias, Replies
 from waypost.servers.dns.settings import DnsSettings
 
 _TRIES: Final = 16
@@ -119,7 +120,7 @@ class DnsServer:
     def _ask_elsewhere(
         self,
         data: bytes,
-        question: Question,
+        about: Question | Alias,
         sender: Address,
         send: Send,
         *,
@@ -127,27 +128,40 @@ class DnsServer:
     ) -> None:
         """Forward a query for a name of others, if that is wanted, or refuse it."""
         forwarder = self._forwarder
+        question = about.question if isinstance(about, Alias) else about
         if forwarder is None or not question.wants_recursion or not _is_near(sender[0]):
-            send(self._replies.refuse(data, question))
+            send(self._unasked(data, about, REFUSED, over_tcp=over_tcp))
         elif forwarder.is_full:
-            send(self._replies.refuse(data, question, SERVFAIL))
+            send(self._unasked(data, about, SERVFAIL, over_tcp=over_tcp))
         else:
-            asking = self._answer_elsewhere(forwarder, data, question, send, over_tcp=over_tcp)
+            asking = self._answer_elsewhere(forwarder, data, about, send, over_tcp=over_tcp)
             task = asyncio.get_running_loop().create_task(asking)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _unasked(self, data: bytes, about: Question | Alias, code: int, *, over_tcp: bool) -> bytes:
+        """The reply without what others know."""
+        if isinstance(about, Alias):
+            return self._replies.told(data, about, (), over_tcp=over_tcp)
+        return self._replies.refuse(data, about, code)
 
     async def _answer_elsewhere(
         self,
         forwarder: Forwarder,
         data: bytes,
-        question: Question,
+        about: Question | Alias,
         send: Send,
         *,
         over_tcp: bool,
     ) -> None:
-        answer = await forwarder.ask(data, question.end, over_tcp=over_tcp)
-        send(answer or self._replies.refuse(data, question, SERVFAIL))
+        if isinstance(about, Alias):
+            query = write_question(about.target, about.question.kind)
+            answer = await forwarder.ask(query, len(query), over_tcp=over_tcp)
+            records = read_records(answer, len(query)) if answer else []
+            send(self._replies.told(data, about, records, over_tcp=over_tcp))
+        else:
+            answer = await forwarder.ask(data, about.end, over_tcp=over_tcp)
+            send(answer or self._replies.refuse(data, about, SERVFAIL))
 
 
 def _is_near(host: str) -> bool:
