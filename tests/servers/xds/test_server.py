@@ -16,6 +16,7 @@ import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
+from tests.servers.xds.records import record
 
 from waypost.errors import Unavailable
 from waypost.model import Instance
@@ -24,6 +25,7 @@ from waypost.node.node import AGE_UNKNOWN_MS, Node
 from waypost.servers.xds import streams
 from waypost.servers.xds.kinds import CDS, EDS
 from waypost.servers.xds.server import SERVICE
+from waypost.servers.xds.shelf import Shelf
 from waypost.servers.xds.streams import Streams
 from waypost.standalone import Standalone, StandaloneThread
 
@@ -200,6 +202,37 @@ def test_what_is_no_request_ends_the_stream(stream: Stream) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         next(stream.call)
     assert cast("grpc.Call", failed.value).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_registry_that_jumps_is_told_anew(registry: Registry, stream: Stream) -> None:
+    registry.register("orders", "a", 81)
+    stream.ask(EDS, "orders")
+    stream.answer(stream.hear(), "orders")
+    other = Registry()
+    for port in (82, 83):
+        other.register("orders", f"i{port}", port)
+    chunks = list(other.standalone.node.dump()[1])
+    other.stop()
+
+    async def restore() -> None:
+        node = registry.standalone.node
+        node.restored(node.load(iter(chunks)))
+
+    registry._thread.submit(restore()).result()
+
+    assert ports(stream.hear()) == {82, 83}
+
+
+def test_only_so_many_names_of_a_service_are_kept() -> None:
+    records = {"a": record("a")}
+    shelf = Shelf(lambda: cast("Any", SimpleNamespace(service=lambda _: records)))
+
+    for port in range(1_000):
+        found = shelf.find(EDS, f"orders:{port}")
+        assert found is not None
+        assert found.name == f"orders:{port}"
+
+    assert len(shelf._kept["orders"]) < 100
 
 
 def test_the_registry_is_watched_only_while_somebody_listens(registry: Registry) -> None:

@@ -69,11 +69,9 @@ class SotwStream:
         refusal = None
         if told is None:
             told = self._subscriptions[request.kind] = _Told(request.kind)
-            is_first = True
         else:
-            is_first = False
             refusal = told.settle(request.nonce, request.error)
-        self._set_names(told, request.names, is_first=is_first)
+        self._set_names(told, request.names)
         return refusal
 
     def touch(self, services: Collection[ServiceName]) -> bool:
@@ -94,18 +92,15 @@ class SotwStream:
                 return response
         return None
 
-    def _set_names(self, told: _Told, names: tuple[str, ...], *, is_first: bool) -> None:
+    def _set_names(self, told: _Told, names: tuple[str, ...]) -> None:
         told.has_named = told.has_named or bool(names)
         is_wild = WILDCARD in names or (told.kind in TOLD_WHOLE and not told.has_named)
         if is_wild and not told.wildcard:
             told.begin_wildcard(self._source)
         told.wildcard = is_wild
         wanted = dict.fromkeys(name for name in names if name != WILDCARD)
-        dropped = [name for name in told.names if name not in wanted]
-        told.drop(dropped)
-        new = [name for name in wanted if name not in told.names]
-        told.add(new)
-        told.owes = told.owes or ((bool(new) or is_first) and told.kind in TOLD_WHOLE)
+        told.drop([name for name in told.names if name not in wanted])
+        told.add([name for name in wanted if name not in told.names])
         for name in [name for name in told.sent if not told.covers(name)]:
             del told.sent[name]  # the client forgets it by itself
 
