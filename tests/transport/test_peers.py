@@ -149,6 +149,29 @@ def test_a_peer_of_another_lineage_is_refused() -> None:
     asyncio.run(run())
 
 
+def test_who_looks_for_another_node_here_does_not_end_the_connection_that_it_has() -> None:
+    async def run() -> None:
+        one, two = await Side(1).start(), await Side(2).start()
+        two.peers.want({1: one.address})
+        await one.until(lambda: one.came == [2])
+        await two.until(lambda: two.came == [1])
+
+        two.peers.want({1: one.address, 9: one.address})  # 9 was there before, as two knows
+        fault = await _dial_as(one, msgspec.structs.replace(_hello(2), wants=9))
+        for number in range(50):
+            assert two.peers.send(1, MEMBER, b"%d" % number)
+            await asyncio.sleep(0.01)
+
+        assert fault.field == "wants"
+        await one.until(lambda: len(one.said) == 50)
+        assert one.left == []
+        assert two.came == [1]
+        await one.stop()
+        await two.stop()
+
+    asyncio.run(run())
+
+
 def test_a_second_process_with_a_node_id_that_is_in_use_is_refused() -> None:
     async def run() -> None:
         one, two = await Side(1).start(), await Side(2).start()

@@ -30,6 +30,7 @@ JOIN: Final = "join"
 """Make the asking node a member: ``waypost serve --join``."""
 
 ANSWER_S: Final = 3.0
+SAY_TRIES: Final = 60
 CALLS_MAX: Final = 1_024
 
 Send = Callable[[int, int, bytes], bool]
@@ -106,7 +107,8 @@ class Calls:
 
     def _begin(self, src: int, call: Call) -> None:
         if len(self._tasks) >= CALLS_MAX:
-            self._fault(src, call.token, Overloaded(f"{CALLS_MAX} calls are open at this node"))
+            overloaded = Overloaded(f"{CALLS_MAX} calls are open at this node")
+            self._send(src, CALL_FAULT, _fault(call.token, overloaded))
             return
         task = asyncio.get_running_loop().create_task(self._answer(src, call))
         self._tasks.add(task)
@@ -119,14 +121,23 @@ class Calls:
                 raise Unavailable(f"this node does not know how to {call.verb}: upgrade it")
             body = await verb(src, call.body)
         except WaypostError as error:
-            self._fault(src, call.token, error)
+            await self._say(src, CALL_FAULT, _fault(call.token, error))
         except Exception:  # whoever asked waits for an answer
             log.exception("a call of %r by node %08x failed by our own mistake", call.verb, src)
             mistake = Unavailable(f"the node that was asked failed at {call.verb}, and logged why")
-            self._fault(src, call.token, mistake)
+            await self._say(src, CALL_FAULT, _fault(call.token, mistake))
         else:
-            self._send(src, CALL_ANSWER, peer_frames.encode(CallAnswer(call.token, body)))
+            answer = CallAnswer(call.token, body)
+            await self._say(src, CALL_ANSWER, peer_frames.encode(answer))
 
-    def _fault(self, src: int, token: int, error: WaypostError) -> None:
-        fault = CallFault(token, error.code, error.message, getattr(error, "field", ""))
-        self._send(src, CALL_FAULT, peer_frames.encode(fault))
+    async def _say(self, src: int, kind: int, body: bytes) -> None:
+        """Answer; who has just come is spoken to as soon as it was dialled back."""
+        for _ in range(SAY_TRIES):
+            if self._send(src, kind, body):
+                return
+            await asyncio.sleep(ANSWER_S / SAY_TRIES)
+
+
+def _fault(token: int, error: WaypostError) -> bytes:
+    fault = CallFault(token, error.code, error.message, getattr(error, "field", ""))
+    return peer_frames.encode(fault)

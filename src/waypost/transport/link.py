@@ -108,8 +108,8 @@ class Link(asyncio.Protocol):
         async with asyncio.timeout(CONNECT_S):
             await self._loop.create_connection(lambda: self, host.strip("[]"), int(port))
             assert self._transport is not None
-            me = peer_frames.encode(self._keeper.me)
-            self._transport.write(encode_frame(PEER_HELLO, 0, me))
+            said = msgspec.structs.replace(self._keeper.me, wants=self.nid)
+            self._transport.write(encode_frame(PEER_HELLO, 0, peer_frames.encode(said)))
             hello = await self._welcomed
         if hello.nid != self.nid:
             raise Invalid(

@@ -52,6 +52,8 @@ class PeerHello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of this run of the process: the same nid with another one is a second process."""
     address: str
     """Where the others reach its native port, as ``host:port``."""
+    wants: int = 0
+    """Whom it dials: another node may be at that address now."""
 
 
 class Genesis(msgspec.Struct, frozen=True, array_like=True, gc=False):

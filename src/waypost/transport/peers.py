@@ -28,6 +28,7 @@ from waypost.transport.peer_frames import PEER_BYTES_MAX, PEER_WELCOME, PeerHell
 log = logging.getLogger("waypost.peers")
 
 PING_S: Final = 0.25
+WANTS: Final = "wants"
 DEAD_S: Final = 3.0
 """A peer that was silent for so long, though it has to ping, is dialled anew."""
 
@@ -145,7 +146,8 @@ class Peers:
             _refuse(transport, Invalid(f"peer hello: {error}", field="hello"))
             return
         except WaypostError as error:
-            if error.message != self._refused:
+            is_usual = getattr(error, "field", "") == WANTS
+            if not is_usual and error.message != self._refused:
                 self._refused = error.message
                 log.error("refused %s", error.message)
             _refuse(transport, error)
@@ -171,6 +173,13 @@ class Peers:
                 f"cluster {self.me.cluster} (lineage {self.me.lineage:x}): check the addresses, or "
                 "empty its data directory to let it join",
                 field="cluster",
+            )
+        if hello.wants not in (0, self.me.nid):
+            # Taken for a new connection, it would end the one that there is.
+            raise Invalid(
+                f"{who} looks for node {hello.wants:08x}, and this is node {self.me.name!r} "
+                f"({self.me.nid:08x}) now",
+                field=WANTS,
             )
         before = self._inbound.get(hello.nid)
         is_second = hello.nid == self.me.nid or (
