@@ -136,9 +136,11 @@ def js_program(directory: Path, *arguments: str) -> Program:
 
 
 class Traefik:
-    """Traefik with its provider ``consulCatalog``; a context manager."""
+    """Traefik with its provider ``consulCatalog``, or ``consul`` for keys; a context manager."""
 
-    def __init__(self, directory: Path, consul: str, *, watches: bool) -> None:
+    def __init__(
+        self, directory: Path, consul: str, *, watches: bool = True, of_keys: bool = False
+    ) -> None:
         def install(place: Path) -> None:
             pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(place), TRAEFIK]
             subprocess.run(pip, check=True, timeout=100)
@@ -150,6 +152,11 @@ class Traefik:
         self._log = directory / "log"
         how = ["watch=true"] if watches else ["refreshInterval=500ms"]
         options = [f"endpoint.address={consul}", "cache=false", "exposedByDefault=true", *how]
+        self._provider = "consulcatalog"
+        provider = [f"--providers.consulCatalog.{option}" for option in options]
+        if of_keys:
+            self._provider = "consul"
+            provider = [f"--providers.consul.endpoints={consul}"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -159,7 +166,7 @@ class Traefik:
                     "--api.insecure=true",
                     "--log.level=DEBUG",
                     "--providers.providersThrottleDuration=100ms",
-                    *(f"--providers.consulCatalog.{option}" for option in options),
+                    *provider,
                 ],
                 cwd=directory,
                 stdout=log,
@@ -183,7 +190,7 @@ class Traefik:
         assert self._process.poll() is None, self._log.read_text()[-3000:]
         try:
             with urllib.request.urlopen(
-                f"{self._api}/http/services/{service}@consulcatalog", timeout=5
+                f"{self._api}/http/services/{service}@{self._provider}", timeout=5
             ) as answer:
                 found = json.load(answer)
         except OSError:

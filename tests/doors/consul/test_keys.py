@@ -5,9 +5,16 @@ import itertools
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.doors.consul.lockers import Locker
-from tests.doors.consul.programs import PY_CONSUL, PYTHON_CONSUL2, js_command, python_command
+from tests.doors.consul.programs import (
+    PY_CONSUL,
+    PYTHON_CONSUL2,
+    Traefik,
+    js_command,
+    python_command,
+)
 from tests.doors.over_http import eventually
 from tests.processes.cluster import ClusterProcesses
 
@@ -34,6 +41,29 @@ def test_the_node_js_client_keeps_keys_and_holds_locks(
     cluster: ClusterProcesses, tmp_path: Path
 ) -> None:
     run([*js_command(tmp_path / "js", "js_keys.js"), follower(cluster)])
+
+
+def test_traefik_takes_its_configuration_from_keys(
+    cluster: ClusterProcesses, tmp_path: Path
+) -> None:
+    at = follower(cluster)
+    servers = "traefik/http/services/web/loadbalancer/servers"
+
+    def put(key: str, value: str) -> None:
+        assert httpx2.put(f"http://{at}/v1/kv/{key}", content=value).json() is True
+
+    put("traefik/http/routers/web/rule", "Host(`web.example`)")
+    put("traefik/http/routers/web/service", "web")
+    put(f"{servers}/0/url", "http://10.0.0.1:80")
+    with Traefik(tmp_path / "traefik", at, of_keys=True) as traefik:
+        traefik.until("web", "http://10.0.0.1:80")
+        put(f"{servers}/1/url", "http://10.0.0.2:80")
+        traefik.until("web", "http://10.0.0.1:80", "http://10.0.0.2:80")
+        asyncio.run(cluster.leader()).kill()
+        asyncio.run(cluster.leader())
+        removed = httpx2.delete(f"http://{at}/v1/kv/{servers}/1?recurse", timeout=10)
+        assert removed.json() is True
+        traefik.until("web", "http://10.0.0.1:80")
 
 
 def test_exactly_one_holds_a_lock_at_any_time_though_the_leader_is_killed(

@@ -21,7 +21,7 @@ async def transact(there: Mounted, *steps: dict[str, Any], status: int = 200) ->
 async def test_what_is_set_is_told_without_its_value_and_what_is_read_with_it(
     there: Mounted,
 ) -> None:
-    done = await transact(there, step("set", "a", b"1", Flags=7), step("get", "a"))
+    done = await transact(there, step("set", "a", b"1", Flags=2**64 - 1), step("get", "a"))
 
     assert done["Errors"] is None
     written, read = (each["KV"] for each in done["Results"])
@@ -29,7 +29,7 @@ async def test_what_is_set_is_told_without_its_value_and_what_is_read_with_it(
     assert written == {
         "LockIndex": 0,
         "Key": "a",
-        "Flags": 7,
+        "Flags": 2**64 - 1,
         "Value": None,
         "CreateIndex": index,
         "ModifyIndex": index,
@@ -179,6 +179,8 @@ async def test_what_cannot_be_is_refused_whole(there: Mounted) -> None:
         (step("set", "", b""), "Must provide key"),
         (step("steal", "k"), 'unknown KV verb "steal"'),
         (step("lock", "k", b""), "missing session"),
+        (step("set", "k", b"", Flags=2**64), "Index and Flags must be unsigned numbers of 64 bits"),
+        (step("cas", "k", b"", Index=-1), "Index and Flags must be unsigned numbers of 64 bits"),
     ):
         failed = await transact(there, step("set", "k", b""), wrong, status=409)
         assert failed["Errors"] == [{"OpIndex": 1, "What": what}]

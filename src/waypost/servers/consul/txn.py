@@ -23,6 +23,7 @@ from waypost.servers.consul.refusals import Refusal
 from waypost.servers.consul.replies import Reply
 from waypost.servers.consul.topics import CONSTANT
 
+_UINT64_MAX: Final = 2**64 - 1
 _WRITES: Final = frozenset(("set", "delete", "delete-cas", "delete-tree", "cas", "lock", "unlock"))
 
 
@@ -111,8 +112,8 @@ def _operation(step: _Kv) -> KeyOperation | str:
     key, index = step.key, step.index
     if not key and step.verb not in ("delete-tree", "get-tree"):
         return "Must provide key"
-    if min(index, step.flags) < 0:
-        return "Index and Flags must not be negative"
+    if not (0 <= index <= _UINT64_MAX and 0 <= step.flags <= _UINT64_MAX):
+        return "Index and Flags must be unsigned numbers of 64 bits"
     match step.verb:
         case "set" | "cas" | "lock" | "unlock":
             return _put(step)
