@@ -1,6 +1,8 @@
 """What holds for every endpoint: routes, methods, errors, headers."""
 
-from tests.servers.mounted import Mounted, served
+import asyncio
+
+from tests.servers.mounted import Mounted, mounted, served
 
 
 @served
@@ -43,3 +45,12 @@ async def test_a_wrong_method_is_405_and_names_the_right_ones(there: Mounted) ->
 @served
 async def test_pretty_is_indented(there: Mounted) -> None:
     assert (await there.ask("/v1/status/peers?pretty")).text.startswith("[\n    ")
+
+
+def test_a_door_that_is_left_out_is_not_there() -> None:
+    async def main() -> None:
+        async with mounted(without={"consul"}) as there:
+            answer = await there.ask("/v1/status/leader", 404)
+            assert answer.headers["content-type"] == "application/problem+json"
+
+    asyncio.run(main())

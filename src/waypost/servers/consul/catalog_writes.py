@@ -103,7 +103,7 @@ async def deregister(call: Call) -> Reply:
         is_known = form.node in catalog.nodes.entries or catalog.checks.of_node(form.node)
         if not form.serviceid and is_known:
             commands.append(DropNode(form.node))
-    await call.write(commands)
+    await call.write(commands, may_be_gone=True)
     return call.plain(True)
 
 

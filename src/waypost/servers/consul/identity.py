@@ -72,11 +72,13 @@ class Agent:
         places = self._call.door.places
         record = self._at(places.get((self.node, service_id)))
         if record is None or service_id_of(record.instance) != service_id:
-            record = next(
-                (one for one in self.records() if service_id_of(one.instance) == service_id), None
-            )
-            if record is not None:
-                places.put((self.node, service_id), (record.instance.service, record.instance.id))
+            ids = service_id, qualified_id(service_id, self.node)
+            for key in self._call.registry.catalog.nodes.on(self.node):
+                record = self._at(key) if key[1] in ids else None
+                if record is not None and service_id_of(record.instance) == service_id:
+                    places.put((self.node, service_id), key)
+                    return record
+            return None
         return record
 
     def find_check(self, check_id: str) -> CheckState | None:

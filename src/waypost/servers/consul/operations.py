@@ -14,7 +14,14 @@ from starlette.types import Receive
 from waypost.catalog.nodes import Key
 from waypost.checks import NodeName
 from waypost.commands import CheckCommand, Command, Sweep, check_check_command
-from waypost.errors import TooStale, Unavailable
+from waypost.errors import (
+    TooStale,
+    Unavailable,
+    UnknownCheck,
+    UnknownInstance,
+    UnknownNode,
+    UnknownService,
+)
 from waypost.model import PLAIN_QUERY, Revision
 from waypost.node.refusal import raised
 from waypost.node.registry import Registry
@@ -34,6 +41,7 @@ from waypost.wire import Resolve
 
 _T = TypeVar("_T")
 PLACES_MAX: Final = 65_536
+_GONE: Final = (UnknownService, UnknownInstance, UnknownCheck, UnknownNode)
 
 
 class Places:
@@ -172,10 +180,10 @@ class Call:
         """Come as far as whatever was acknowledged before, on any node."""
         await self.registry.make_fresh(Resolve("", PLAIN_QUERY, "linearizable"))
 
-    async def write(self, commands: list[Command]) -> Revision:
+    async def write(self, commands: list[Command], *, may_be_gone: bool = False) -> Revision:
         """Commit commands together, and let this node come as far, so that its client sees it.
 
-        The first refusal of any is raised.
+        The first refusal of any is raised; if what it is about ``may_be_gone``, unless it is.
         """
         if not commands:
             return self.registry.revision
@@ -184,7 +192,8 @@ class Call:
                 check_check_command(command)
         done = await self.registry.write(commands)
         for outcome in done.outcomes:
-            raised(outcome)
+            with contextlib.suppress(*(_GONE if may_be_gone else ())):
+                raised(outcome)
         await self.written(done.revision)
         return done.revision
 

@@ -69,7 +69,7 @@ async def deregister(call: Call) -> Reply:
     commands: list[Command] = [Deregister(instance.service, instance.id)]
     if is_last(call.registry.catalog, agent.node, 1):
         commands.append(DropNode(agent.node))
-    await call.write(commands)
+    await call.write(commands, may_be_gone=True)
     return Reply()
 
 
