@@ -172,7 +172,7 @@ class Standalone:
         if self.native is not None:
             await self.native.stop()
             self.native = None
-        self._checks.stop()
+        await self._checks.stop()
         await self.node.stop()
 
 

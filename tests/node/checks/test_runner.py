@@ -64,7 +64,7 @@ async def opened() -> AsyncIterator[World]:
     try:
         yield World(node, runner)
     finally:
-        runner.stop()
+        await runner.stop()
         await node.stop()
 
 
@@ -141,6 +141,18 @@ async def test_targets_that_hang_delay_no_other_check(world: World) -> None:
         assert await world.until(lambda: world.record("good").health == "passing", 30) < 2
         good.conduct = ok(b"", "500 Oh")
         assert await world.until(lambda: world.record("good").health == "critical", 30) < 4
+
+
+@checked
+async def test_a_target_that_hung_for_a_whole_interval_is_looked_at_again(world: World) -> None:
+    await world.register()
+    async with target(hangs) as there:
+        await world.put(http(there.port, interval_ms=1_000))
+        await world.until(lambda: "timed out" in world.state().output)
+        asked = there.asked
+        await until(lambda: there.asked >= asked + 3)
+        there.conduct = ok()
+        await world.until(lambda: world.record().health == "passing")
 
 
 @checked

@@ -20,6 +20,7 @@ class Entry:
 
     __slots__ = (
         "due_s",
+        "is_late",
         "is_mine",
         "is_proposing",
         "is_running",
@@ -36,6 +37,7 @@ class Entry:
         self.key = key
         self.state = state
         self.seed = seed_of(*key)
+        self.is_late = False
         self.is_mine = False
         self.is_running = False
         self.is_proposing = False

@@ -96,7 +96,7 @@ class CheckRunner:
         self._scan()
         self._on_tick()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Look after nothing any more."""
         self._unlisten()
         self._node.check_news.checkup = None
@@ -105,8 +105,11 @@ class CheckRunner:
                 timer.cancel()
         for entry in self._roster.entries.values():
             self._leave(entry)
+        for lane in self._lanes:
+            lane.waiting.clear()
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # What there is, and whose
 
@@ -184,8 +187,12 @@ class CheckRunner:
         entry.timer = self._loop.call_later(delay_s, self._look, entry)
 
     def _look(self, entry: Entry) -> None:
-        if entry.is_running or not entry.is_mine:
+        if not entry.is_mine:
             return
+        if entry.is_running:  # its time is the interval, or it waits for a slot
+            entry.is_late = True
+            return
+        entry.is_late = False
         check = entry.state.check
         # Never later than the interval says, and drifting apart.
         self._look_in(entry, check.interval_ms / 1000 * (0.95 + 0.05 * self._random.random()))
@@ -222,6 +229,8 @@ class CheckRunner:
         entry.is_slow = found.is_slow
         if entry.is_mine and entry.state.check is check:
             self._judge(entry, found, is_sure=False)
+        if entry.is_late:
+            self._look(entry)
 
     def _judge(self, entry: Entry, found: Found, *, is_sure: bool) -> None:
         state = self._now(entry)
