@@ -98,6 +98,7 @@ async def test_an_instance_of_another_door_looks_like_one_of_eureka(world: Mount
         version="2",
         tags=("x", "y"),
         weight=3.0,
+        node="rack-1",
         meta={"k": "v"},
         ports={"secure": 8443, "metrics": 9100},
     )
@@ -120,6 +121,7 @@ async def test_an_instance_of_another_door_looks_like_one_of_eureka(world: Mount
         "tags": "x,y",
         "zone": "b",
         "version": "2",
+        "node": "rack-1",
         "weight": "3",
     }
     assert found["dataCenterInfo"]["name"] == "MyOwn"

@@ -263,6 +263,8 @@ def _shown_as_of_eureka(
         metadata.setdefault("zone", instance.zone)
     if instance.version:
         metadata.setdefault("version", instance.version)
+    if instance.node:
+        metadata.setdefault("node", instance.node)
     if instance.weight is not None:
         metadata.setdefault("weight", f"{instance.weight:g}")
     host = f"[{instance.host}]" if ":" in instance.host else instance.host
