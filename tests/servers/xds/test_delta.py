@@ -60,6 +60,13 @@ def test_what_is_left_by_name_and_kept_by_a_wildcard_is_told_again() -> None:
     assert stream.told(CDS, DeltaRequest(CDS, unsubscribe=("orders",))) == (["orders"], [])
 
 
+def test_what_was_left_by_name_and_no_wildcard_stands_for_is_said_to_be_gone() -> None:
+    stream = Stream(World("orders"))
+    stream.told(CDS, DeltaRequest(CDS, ("*", "billing")))
+
+    assert stream.told(CDS, DeltaRequest(CDS, unsubscribe=("billing",))) == ([], ["billing"])
+
+
 def test_what_can_be_no_service_is_said_to_be_gone_once() -> None:
     stream = Stream(World())
 

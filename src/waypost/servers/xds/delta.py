@@ -28,6 +28,8 @@ from waypost.servers.xds.subscription import (
 
 _GONE = ""
 """The version of what the client was told does not exist."""
+_UNKNOWN = "unknown"
+"""The version of what the client may have, and is to be told of whatever it is."""
 
 
 class DeltaRequest(msgspec.Struct, frozen=True, gc=False):
@@ -108,9 +110,10 @@ class DeltaStream:
             told.wildcard = False
         told.drop(names)
         for name in names:
-            # Whether a wildcard still covers it is not for the client to guess: it is told again.
-            if told.covers(name):
-                told.sent.pop(name, None)
+            # Whether a wildcard still covers it is not for the client to guess: it is told again,
+            # or that it is gone.
+            if told.covers(name) and name in told.sent:
+                told.sent[name] = _UNKNOWN
                 told.dirty[name] = None
         for name in [name for name in told.sent if not told.covers(name)]:
             del told.sent[name]
@@ -118,7 +121,7 @@ class DeltaStream:
     def _remember(self, told: _Told, versions: dict[str, str]) -> None:
         for name, version in versions.items():
             if told.covers(name):
-                told.sent[name] = version or "unknown"
+                told.sent[name] = version or _UNKNOWN
                 told.dirty[name] = None
 
     def _compose(self, kind: Kind) -> Response | None:
