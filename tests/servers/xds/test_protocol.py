@@ -125,6 +125,17 @@ def test_what_was_left_while_a_response_was_on_its_way_is_told_again(protocol: P
 
 
 @BOTH
+def test_what_was_left_by_name_stays_only_if_the_wildcard_lists_it(protocol: Protocol) -> None:
+    client = client_of(protocol, "orders")
+    client.ask(CDS, "orders", "unheard-of", wildcard=True)
+    client.ask(CDS, less=("orders", "unheard-of"))
+
+    client.settle()
+
+    assert set(client.have[CDS]) == {"orders"}
+
+
+@BOTH
 def test_a_wildcard_ends_when_the_client_says_so(protocol: Protocol) -> None:
     client = client_of(protocol, "orders", "billing")
     client.ask(CDS, "orders", wildcard=True)

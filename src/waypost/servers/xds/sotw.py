@@ -99,7 +99,10 @@ class SotwStream:
             told.begin_wildcard(self._source)
         told.wildcard = is_wild
         wanted = dict.fromkeys(name for name in names if name != WILDCARD)
-        told.drop([name for name in told.names if name not in wanted])
+        dropped = [name for name in told.names if name not in wanted]
+        told.drop(dropped)
+        if told.wildcard:  # which may list them too, or not
+            told.dirty.update(dict.fromkeys(dropped))
         told.add([name for name in wanted if name not in told.names])
         for name in [name for name in told.sent if not told.covers(name)]:
             del told.sent[name]  # the client forgets it by itself
