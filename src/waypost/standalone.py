@@ -5,6 +5,7 @@ own, for programs that are not asyncio: the command line's ``serve``, an embedde
 """
 
 import asyncio
+import importlib
 import logging
 import threading
 import time
@@ -89,8 +90,7 @@ class Standalone:
 
         A node that has no cluster yet returns from here when it has found it.
         """
-        if self._xds_port is not None:
-            _xds_door()  # takes long to import, and may not be there: known before anything runs
+        self._import_doors()
         port = NativePort(self._host, self._native_port)
         self.native_address = _shown(await port.open())
         try:
@@ -122,6 +122,22 @@ class Standalone:
         except BaseException:
             await self.stop()
             raise
+
+    def _import_doors(self) -> None:
+        """Import what the doors need before anything runs: it takes long, and would stall a node.
+
+        What is not installed is known before anything runs, too.
+        """
+        if self._xds_port is not None:
+            _xds_door()
+        modules: list[str] = []
+        if self._dns_port is not None:
+            modules.append("dns.server")
+        if self._http_port is not None:
+            modules += ["http.server", "consul.door", "eureka.door", "prometheus.door"]
+        for module in modules:
+            if module.partition(".")[0] not in self._without:
+                importlib.import_module(f"waypost.servers.{module}")
 
     async def open_http(self, port: int) -> None:
         """Open the HTTP door, for those who did not ask for it at the start."""
