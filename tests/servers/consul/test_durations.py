@@ -2,6 +2,7 @@
 
 import pytest
 
+from waypost.servers.consul.asked import Asked
 from waypost.servers.consul.durations import parse_ns, read_ns, shown
 
 
@@ -41,3 +42,18 @@ def test_a_body_may_give_nanoseconds_or_nothing() -> None:
 def test_it_is_shown_as_go_shows_it(ns: int, text: str) -> None:
     assert shown(ns) == text
     assert parse_ns(text) == ns
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"),
+    [("", 300), ("wait=", 300), ("wait=0s", 300), ("wait=2s", 2), ("wait=20m", 600)],
+)
+def test_a_wait_has_a_default_and_a_limit(query: str, seconds: float) -> None:
+    assert Asked(query.encode(), {}).wait_s == seconds
+
+
+def test_datacenter_goes_before_dc_and_a_token_in_the_query_before_headers() -> None:
+    asked = Asked(b"dc=a&datacenter=b&token=t", {"x-consul-token": "h"})
+
+    assert (asked.datacenter, asked.token) == ("b", "t")
+    assert Asked(b"", {"authorization": "Bearer x"}).token == "x"
