@@ -82,6 +82,17 @@ async def test_a_node_is_known_while_it_has_services(there: Mounted) -> None:
 
 
 @served
+async def test_a_node_with_a_check_and_no_service_is_known(there: Mounted) -> None:
+    check = {"Name": "disk", "TTL": "1h", "Status": "passing"}
+    await there.ask("/v1/agent/check/register", method="PUT", json=check, headers=ON)
+
+    nodes = (await there.ask("/v1/catalog/nodes")).json()
+    assert [each["Node"] for each in nodes] == ["local", "web-1"]
+    checks = (await there.ask("/v1/health/node/web-1")).json()
+    assert [each["CheckID"] for each in checks] == ["disk", "serfHealth"]
+
+
+@served
 async def test_ids_that_waypost_has_not_are_found_again(there: Mounted) -> None:
     for service_id in ("_nomad-task-1", "a/b c", "é", "x" * 200):
         await register(there, {"ID": service_id, "Name": "web", "Port": 1})

@@ -6,8 +6,8 @@ leaves the one that it had.
 
 import msgspec
 
-from waypost.checks import CheckState, CheckStatus
-from waypost.commands import Command, DropCheck, PutCheck
+from waypost.checks import CheckState, CheckStatus, NodeEntry
+from waypost.commands import Command, DropCheck, PutCheck, PutNode
 from waypost.servers.consul.check_forms import CheckForm, read_check, read_status
 from waypost.servers.consul.identity import Agent
 from waypost.servers.consul.operations import Call, Operation
@@ -42,14 +42,13 @@ async def register(call: Call) -> Reply:
     check_id = form.checkid or form.id or form.name
     check = read_check(form, check_id, form.name, alias_target(agent, form))
     commands: list[Command] = []
+    if node and not (agent.is_server or agent.is_registered):
+        commands.append(PutNode(NodeEntry(node, agent.address)))
     held = agent.find_check(check_id)
     if held is not None and (held.service, held.id, held.node) != (service, instance_id, node):
         commands.append(DropCheck(held.service, held.id, held.node, check_id))
-        held = None
-    keeps = held is not None and not form.status
-    commands.append(
-        PutCheck(service, instance_id, node, check, "" if keeps else status, form.output)
-    )
+    told = status if form.status else ""
+    commands.append(PutCheck(service, instance_id, node, check, told, form.output))
     await call.write(commands)
     return Reply()
 

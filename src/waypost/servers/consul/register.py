@@ -50,7 +50,8 @@ async def register(call: Call) -> Reply:
     commands.append(Register(instance))
     for number, form in enumerate(forms, 1):
         check = _check_of_service(agent, want, form, number, len(forms))
-        status = "" if check.id in known else read_status(form.status, "critical")
+        given = read_status(form.status, "critical")
+        status = given if form.status and check.id not in known else ""
         commands.append(PutCheck(want.service, instance_id, "", check, status, form.output))
         known.discard(check.id)
     if call.asked.is_set("replace-existing-checks"):
