@@ -351,7 +351,7 @@ KEYED = [*HEAD[:10], True, 0, 0, 0]
 CHECKED = [*HEAD[:11], 1, 9, 0]
 ROW = [5, [["orders", "i-1", "passing", "", []]]]
 LOST = [5, [["orders", "i-2", "passing", "", []]]]
-KEYSPACE = [16, 8, 0, 3, 1, 1, [], [], [], []]
+KEYSPACE = [16, 8, 0, 3, 1, 1, 0, []]
 HOLDER = ["h-1", "mine", "n", 0, "release", 15_000, ["serfHealth"], [], 3]
 EVENT = ["e-1", "deploy", b"now", "", "", "", 1, 2]
 ORPHAN = Record(instance(incarnation=1), "passing", 1, "", True, "", 1)
@@ -363,7 +363,8 @@ HELD = Record(instance(incarnation=1), "passing", 1, "", False, "s-1", 1)
 
 def test_the_format_is_the_one_described() -> None:
     head = [0, "waypost catalog", 4, 9, 1_000, 9, 1, 1, 1, 1, True, 4, 8, 7]
-    keyspace = [16, 8, 0, 3, 1, 1, [HOLDER], [["k", 9_000]], [EVENT], [["gone/", 5]]]
+    keyspace = [16, 8, 0, 3, 1, 1, 3, [EVENT]]
+    rows = [[18, [HOLDER], [], []], [18, [], [["k", 9_000]], []], [18, [], [], [["gone/", 5]]]]
     pairs = [17, [["k", b"v", 7, 1, "h-1", 4, 6]]]
     sessions = [1, [["s-1", "n-1", 3, 10_000, 2_000]]]
     windows = [3, [["c-1", [7, 4, ["invalid", "port: 0"], 8, 5, None, 9, 6, 4]]]]
@@ -373,7 +374,7 @@ def test_the_format_is_the_one_described() -> None:
     node_checks = [6, [["m-1", [NODE_STATE]]]]
     nodes = [7, [["m-1", "10.0.0.7", "", {}, {}, 7]]]
     revisions = [8, [["orders", 8]]]
-    written = [head, keyspace, pairs, sessions, windows, bulk, records]
+    written = [head, keyspace, *rows, pairs, sessions, windows, bulk, records]
     written += [checked, node_checks, nodes, revisions]
 
     loaded = load(framed(*written))
@@ -444,9 +445,10 @@ def test_a_snapshot_of_an_older_version_loads(said: list[object]) -> None:
         ([HEAD, "nonsense"], "cannot be read"),
         ([KEYED, [2, "orders", 1, None, [], [RECORD]]], "contradict"),
         ([HEAD, KEYSPACE, [2, "orders", 1, None, [], [RECORD]]], "contradict"),
-        ([KEYED, KEYSPACE, [2, "orders", 1, None, [], [RECORD]]], "0 keys, and says 1"),
+        ([KEYED, KEYSPACE, [2, "orders", 1, None, [], [RECORD]]], "its keys and their rows are"),
         ([KEYED, KEYSPACE, KEYSPACE], "second keyspace"),
         ([KEYED, [17, []]], "before their keyspace"),
+        ([KEYED, [18, [], [], []]], "before their keyspace"),
         ([KEYED, KEYSPACE, [17, [["k", b"v", 7, 1, "h-1", 4, 6]]]], "holder 'h-1'"),
     ],
 )

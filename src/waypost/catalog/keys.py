@@ -273,13 +273,11 @@ class Keys:
         """The graves as they are now."""
         return list(self._graves.items())
 
-    def restore(
-        self, revision: Revision, forgotten: Revision, graves: list[tuple[str, Revision]]
-    ) -> None:
-        """Put back what a snapshot holds beside the pairs."""
-        self.revision, self.forgotten = revision, forgotten
+    def restore_graves(self, graves: list[tuple[str, Revision]]) -> None:
+        """Put back graves that a snapshot holds, in order."""
         self._graves.update(graves)
-        self._grave_keys = sorted(self._graves)
+        for key, _ in graves:
+            insort(self._grave_keys, key)
 
     def restore_pair(self, pair: Pair) -> None:
         """Put back a pair that a snapshot holds."""

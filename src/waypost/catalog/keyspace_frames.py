@@ -1,11 +1,11 @@
 """The keyspace as frames of a snapshot, and back.
 
-    16 Keyspace [16, revision, forgotten, holders' revision, events fired, pairs, [holder, ...],
-                 [[key held back, until], ...], [event, ...], [[grave, revision], ...]]
+    16 Keyspace [16, revision, forgotten, of holders, events fired, pairs, rows, [event, ...]]
     17 Pairs    [17, [pair, ...]]
+    18 Rows     [18, [holder, ...], [[key held back, until], ...], [[grave, revision], ...]]
 
-One Keyspace, then its pairs by key.  A frame of pairs ends where its values are long enough, so
-that none is slow to write.
+One Keyspace, then its rows, all holders first, then its pairs by key.  A frame ends after 256 rows
+or pairs, or where the values are long enough, so that none is slow to write.
 """
 
 from collections.abc import Iterator
@@ -21,20 +21,26 @@ from waypost.errors import CorruptData
 from waypost.model import Revision
 
 _VALUE_BYTES_PER_FRAME: Final = 64 * 1024
-_PAIRS_PER_FRAME: Final = 256
+_PER_FRAME: Final = 256
 
 
 class KeyspaceFrame(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
-    """All but the pairs."""
+    """What there is once, and how many there are of the rest."""
 
     revision: Revision
     forgotten: Revision
     holders_revision: Revision
     events_fired: int
-    count: int
+    pairs: int
+    rows: int
+    events: list[Event]
+
+
+class RowsFrame(msgspec.Struct, frozen=True, array_like=True, tag=18, gc=False):
+    """Some of the holders, of the keys that are held back, or of the graves."""
+
     holders: list[Holder]
     delays: list[tuple[str, int]]
-    events: list[Event]
     graves: list[tuple[str, Revision]]
 
 
@@ -44,7 +50,7 @@ class PairsFrame(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False)
     pairs: list[Pair]
 
 
-def frames_of(image: KeyspaceImage) -> Iterator[KeyspaceFrame | PairsFrame]:
+def frames_of(image: KeyspaceImage) -> Iterator[KeyspaceFrame | RowsFrame | PairsFrame]:
     """Write the keyspace as it was."""
     yield KeyspaceFrame(
         image.revision,
@@ -52,17 +58,21 @@ def frames_of(image: KeyspaceImage) -> Iterator[KeyspaceFrame | PairsFrame]:
         image.holders_revision,
         image.events_fired,
         image.count,
-        image.holders,
-        image.delays,
+        len(image.holders) + len(image.delays) + len(image.graves),
         image.events,
-        image.graves,
     )
+    for at in range(0, len(image.holders), _PER_FRAME):
+        yield RowsFrame(image.holders[at : at + _PER_FRAME], [], [])
+    for at in range(0, len(image.delays), _PER_FRAME):
+        yield RowsFrame([], image.delays[at : at + _PER_FRAME], [])
+    for at in range(0, len(image.graves), _PER_FRAME):
+        yield RowsFrame([], [], image.graves[at : at + _PER_FRAME])
     pairs: list[Pair] = []
     size = 0
     for pair in (pair for piece in image.pieces for pair in piece):
         pairs.append(pair)
         size += len(pair.value)
-        if size >= _VALUE_BYTES_PER_FRAME or len(pairs) == _PAIRS_PER_FRAME:
+        if size >= _VALUE_BYTES_PER_FRAME or len(pairs) == _PER_FRAME:
             yield PairsFrame(pairs)
             pairs, size = [], 0
     if pairs:
@@ -74,21 +84,29 @@ class KeyspaceLoader:
 
     def __init__(self) -> None:
         self._found: Keyspace | None = None
-        self._claimed = 0
+        self._claimed = (0, 0)
+        self._rows = 0
 
     def take(self, frame: KeyspaceFrame) -> None:
-        """Add all but the pairs."""
+        """Begin with what there is once."""
         if self._found is not None:
             raise damaged("a second keyspace begins in it")
         found = self._found = Keyspace()
-        self._claimed = frame.count
+        self._claimed = frame.pairs, frame.rows
         found.events_fired = frame.events_fired
         found.events.extend(frame.events)
         found.holders.revision = frame.holders_revision
+        found.keys.revision, found.keys.forgotten = frame.revision, frame.forgotten
+
+    def take_rows(self, frame: RowsFrame) -> None:
+        """Add holders, keys that are held back, and graves."""
+        if self._found is None:
+            raise damaged("rows come before their keyspace")
         for holder in frame.holders:
-            found.holders.put(holder)
-        found.holders.restore_delays(frame.delays)
-        found.keys.restore(frame.revision, frame.forgotten, frame.graves)
+            self._found.holders.put(holder)
+        self._found.holders.restore_delays(frame.delays)
+        self._found.keys.restore_graves(frame.graves)
+        self._rows += len(frame.holders) + len(frame.delays) + len(frame.graves)
 
     def take_pairs(self, frame: PairsFrame) -> None:
         """Add pairs."""
@@ -106,8 +124,11 @@ class KeyspaceLoader:
             raise damaged("its head and its keyspace contradict each other")
         if found is None:
             return Keyspace()
-        if len(found.keys) != self._claimed:
-            raise damaged(f"it has {len(found.keys)} keys, and says {self._claimed}")
+        if (len(found.keys), self._rows) != self._claimed:
+            raise damaged(
+                f"its keys and their rows are {(len(found.keys), self._rows)}, and it says "
+                f"{self._claimed}"
+            )
         return found
 
 

@@ -12,7 +12,7 @@ payload is a positional MessagePack array that begins with its kind:
     3 Windows   [3, [[client, [seq, index, outcome or nil, ...]], ...]]
     4 Bulk      [4, [[client, seq, [outcome, ...]], ...]]
     5 to 8      checks and nodes: see check_frames
-    16, 17      the keyspace, in two kinds of frames of its own: see keyspace_frames
+    16 to 18    the keyspace, in three kinds of frames of its own: see keyspace_frames
 
 Version 3 had no checks and nodes; version 2 had no keyspace, which is there only if anybody ever
 used it; version 1 had neither Windows nor Bulk, and no clients in its Head.
@@ -44,6 +44,7 @@ from waypost.catalog.keyspace_frames import (
     KeyspaceFrame,
     KeyspaceLoader,
     PairsFrame,
+    RowsFrame,
     damaged,
     frames_of,
 )
@@ -113,7 +114,17 @@ class _Bulk(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     writes: list[tuple[str, int, list[Outcome]]]
 
 
-_Payload = _Head | _Sessions | _Records | _Windows | _Bulk | KeyspaceFrame | PairsFrame | CheckFrame
+_Payload = (
+    _Head
+    | _Sessions
+    | _Records
+    | _Windows
+    | _Bulk
+    | KeyspaceFrame
+    | RowsFrame
+    | PairsFrame
+    | CheckFrame
+)
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Payload)
 
@@ -287,6 +298,8 @@ class _Loader:
                     self._origins.restore_bulk(client, seq, outcomes)
             case KeyspaceFrame():
                 self._keyspace.take(payload)
+            case RowsFrame():
+                self._keyspace.take_rows(payload)
             case PairsFrame():
                 self._keyspace.take_pairs(payload)
             case _:
