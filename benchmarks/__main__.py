@@ -7,6 +7,7 @@ crash   from the SIGKILL of a provider to a consumer's view without it; a change
         watchers; a hundred SIGKILLs of the registry under load
 dns     queries a second by dnsperf, and how many are lost (needs it: Debian dnsperf)
 scale   a million instances on one node
+checks  10,000 health checks on one node: what they cost, and how soon a failure is known
 doors   what others speak to us: answers a second, and what thousands who wait take
 micro   the policies, the catalog and the log, each alone
 """
@@ -15,7 +16,7 @@ import importlib
 import sys
 import time
 
-NAMES = ("etcd", "cluster", "failover", "crash", "dns", "doors", "scale", "micro")
+NAMES = ("etcd", "cluster", "failover", "crash", "dns", "doors", "scale", "checks", "micro")
 
 
 def main() -> int:
