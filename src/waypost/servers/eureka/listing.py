@@ -94,7 +94,7 @@ class Listing:
             counts.update({} if shown is None else shown.counts)
         changes = catalog.history.at_or_after(catalog.now_ms - WINDOW_MS)
         by_app: dict[str, list[bytes]] = {}
-        changed = _latest(changes) if changes is not None else _as_added(everything)
+        changed = _as_added(everything) if changes is None else _latest(changes, everything)
         for number, (service, instance_id, action, last) in enumerate(changed, 1):
             shown = everything.get(service)
             if action == "DELETED" or shown is None:
@@ -214,12 +214,26 @@ class Listing:
 _Told = tuple[ServiceName, InstanceId, Action, Record | None]
 
 
-def _latest(changes: list[Change]) -> list[_Told]:
-    """The last thing that happened to each instance."""
+def _latest(changes: list[Change], everything: dict[ServiceName, Shown | None]) -> list[_Told]:
+    """The last thing that happened to each instance.
+
+    How a suspect is shown depends on its siblings: so it changes with them.
+    """
     last = {
         (change.record.instance.service, change.record.instance.id): change for change in changes
     }
-    return [(*key, _ACTIONS[change.kind], change.record) for key, change in last.items()]
+    told: list[_Told] = [
+        (*key, _ACTIONS[change.kind], change.record) for key, change in last.items()
+    ]
+    for service in dict.fromkeys(service for service, _ in last):
+        shown = everything.get(service)
+        if shown is not None:
+            told.extend(
+                (service, instance_id, "MODIFIED", record)
+                for instance_id, record in shown.records.items()
+                if record.suspect and (service, instance_id) not in last
+            )
+    return told
 
 
 def _as_added(everything: dict[ServiceName, Shown | None]) -> list[_Told]:
