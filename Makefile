@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 1000
 
-.PHONY: help demo demo-cluster test check simulate mutants bench format clean
+.PHONY: help demo demo-cluster demo-doors test check simulate mutants bench format clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,10 @@ $(VENV)/.package: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+$(VENV)/.demo: $(VENV)/.package
+	$(BIN)/python -m pip install --quiet --editable '.[xds]' --group demo
+	@touch $@
+
 $(STAMP): $(VENV)/.package
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
@@ -30,6 +34,9 @@ demo: $(VENV)/.package  ## See the whole thing work
 
 demo-cluster: $(VENV)/.package  ## See three nodes survive
 	$(BIN)/waypost demo cluster
+
+demo-doors: $(VENV)/.demo  ## See one service through every door, with real clients
+	$(BIN)/waypost demo doors
 
 test: $(STAMP)  ## Run every test
 	$(BIN)/python -m pytest

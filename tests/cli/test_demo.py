@@ -1,13 +1,18 @@
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from tests.cli.programs import Running, Terminal, World, eventually, relatives
 
+from waypost.cli.demo.cast import Actor
+from waypost.cli.demo.doors_story import missing_clients
 from waypost.cli.demo.ledger import trouble_in
+from waypost.cli.demo.sightings import Sightings
 from waypost.cli.demo.stage import Stage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -32,6 +37,7 @@ def wait_for_line(demo: Running, text: str) -> str:
     [
         (["demo"], "instances lost by its death"),
         (["demo", "cluster"], "raft to paxos: the pause"),
+        (["demo", "doors"], "a drain: seen first, last"),
     ],
 )
 def test_every_claim_of_the_demo_holds_and_it_leaves_nothing_behind(
@@ -46,7 +52,7 @@ def test_every_claim_of_the_demo_holds_and_it_leaves_nothing_behind(
     held = re.search(r"(\d+) of (\d+) claims held", done.out)
     assert held is not None
     assert held[1] == held[2]
-    assert int(held[1]) > 10
+    assert int(held[1]) >= 10
     assert measured in done.out
     assert relatives(world) == {}
     assert list(tmp_path.glob("waypost-demo-*")) == []
@@ -90,6 +96,64 @@ def test_a_demo_of_a_cluster_that_loses_its_majority_does_not_pass(world: World)
     assert ended.code == 5
     assert "the demo stopped" in ended.err
     assert relatives(world) == {}
+
+
+@pytest.mark.slow
+def test_a_demo_of_the_doors_does_not_pass_when_one_of_them_does_not_see_a_change(
+    world: World,
+) -> None:
+    with world.running("demo", "doors") as demo:
+        wait_for_line(demo, "6. kill -9")
+        (client,) = [pid for pid, what in relatives(world).items() if "door_clients dns " in what]
+        wait_for_line(demo, "7. All come back")
+        os.kill(client, signal.SIGKILL)
+        ended = demo.finish(60)
+
+    assert ended.code == 5, ended
+    assert "NOT SO  every door shows all three (after 15 s DNS shows by-consul)" in ended.out
+    assert relatives(world) == {}
+
+
+@pytest.mark.slow
+def test_a_demo_of_the_doors_stops_when_its_registry_does(world: World) -> None:
+    with world.running("demo", "doors") as demo:
+        wait_for_line(demo, "4. The check")
+        (registry,) = [pid for pid, what in relatives(world).items() if " serve " in what]
+        wait_for_line(demo, "5. by-eureka is drained")
+        os.kill(registry, signal.SIGKILL)
+        ended = demo.finish(90)
+
+    assert ended.code == 5, ended
+    assert "NOT SO" in ended.out or "the demo stopped" in ended.err
+    assert relatives(world) == {}
+
+
+def test_what_a_client_saw_is_counted_from_the_change_and_only_while_it_sees_it() -> None:
+    told = '{"sees": ["h:1"]}\n{"sees": ["h:2"]}\n{"sees": ["h:1", "h:2"]}\n'
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"print({told!r}, end='')"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        actor = Actor("client", process)
+        actor.said = {"sees": []}
+        began = time.monotonic()
+        seen = Sightings(actor, {"h:1": "one", "h:2": "two"})
+        eventually(lambda: len(seen.now) == 2, "for all that it says")
+
+    at = seen.first(frozenset({"one", "two"}), began)
+    assert at is not None
+    assert at > began
+    assert seen.first(frozenset({"one", "two"}), at + 1) == at + 1
+    assert seen.first(frozenset({"one"}), began) is None
+    assert seen.first(frozenset(), began) is None
+
+
+def test_a_client_that_is_not_installed_is_asked_for_once() -> None:
+    assert missing_clients() == ""
+    packages = {"click": "click", "no-such-client": "'it[all]'", "nor-this-one": "'it[all]'"}
+    assert missing_clients(packages) == "'it[all]'"
 
 
 def test_a_watcher_that_is_told_twice_or_not_at_all_is_found_out() -> None:

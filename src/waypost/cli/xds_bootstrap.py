@@ -10,7 +10,7 @@ Source: gRFC A27 (bootstrap), A71 (fallback); gRPC Name Resolution, "ipv4" and "
 import ipaddress
 import json
 import socket
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -35,7 +35,13 @@ def xds_bootstrap(servers: str, zone: str, client_id: str) -> int:
     waypost xds-bootstrap > bootstrap.json
     GRPC_XDS_BOOTSTRAP=bootstrap.json python client.py    # which dials xds:///orders
     """
-    bootstrap = {
+    print(json.dumps(bootstrap_of(servers, zone, client_id), indent=2))
+    return 0
+
+
+def bootstrap_of(servers: str, zone: str = "", client_id: str = "") -> dict[str, Any]:
+    """The bootstrap of a client of these servers, given as ``HOST:PORT[,HOST:PORT]``."""
+    return {
         "xds_servers": [
             {
                 "server_uri": uri,
@@ -50,8 +56,6 @@ def xds_bootstrap(servers: str, zone: str, client_id: str) -> int:
             "locality": {"region": "", "zone": zone, "sub_zone": ""},
         },
     }
-    print(json.dumps(bootstrap, indent=2))
-    return 0
 
 
 def _address(text: str) -> tuple[str, int]:

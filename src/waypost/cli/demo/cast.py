@@ -39,9 +39,12 @@ class Cast:
         self._directory = Path(directory)
         self._running: dict[str, Actor] = {}
 
-    async def start_registry(self, native_port: int = 0, http_port: int = 0) -> Actor:
+    async def start_registry(
+        self, native_port: int = 0, http_port: int = 0, *, xds_port: int | None = None
+    ) -> Actor:
         """Start a durable registry, on the ports given or on free ones."""
-        doors = ["--port", str(native_port), "--http-port", str(http_port), "--dns-port", "0"]
+        ports = ["--port", str(native_port), "--http-port", str(http_port), "--dns-port", "0"]
+        doors = ports if xds_port is None else [*ports, "--xds-port", str(xds_port)]
         data = ["--data-dir", str(self._directory / "data")]
         return await self._start("registry", ["-m", "waypost", "serve", "--quiet", *doors, *data])
 
@@ -58,8 +61,11 @@ class Cast:
 
     async def start_provider(self, server: str, service: str, name: str, ttl_s: float) -> Actor:
         """Start a provider and wait until it is registered."""
-        program = ["-m", "waypost.cli.demo.provider", server, service, name, f"{ttl_s:g}"]
-        return await self._start(name, program)
+        return await self.start_program(name, "provider", server, service, name, f"{ttl_s:g}")
+
+    async def start_program(self, name: str, module: str, *arguments: str) -> Actor:
+        """Start another program of the demo and wait until it says something."""
+        return await self._start(name, ["-m", f"waypost.cli.demo.{module}", *arguments])
 
     def kill(self, actor: Actor) -> None:
         """SIGKILL: it gets no chance to say anything to anybody."""

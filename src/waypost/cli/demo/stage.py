@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -46,6 +47,15 @@ class Stage:
             return
         self.broken.append(f"{text} ({why_not})" if why_not else text)
         self._console.print(f"  [bold red]NOT SO[/]  {self.broken[-1]}")
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Show how things stand."""
+        table = Table(*head, box=box.SIMPLE_HEAD, header_style="bold", show_edge=False)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._console.print()
+        self._console.print(Padding(table, (0, 0, 0, 1)))
+        self._console.print()
 
     def measured(self, what: str, value: str) -> None:
         """Note a number for the end."""
