@@ -21,9 +21,9 @@ $(VENV)/.package: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.package
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[xds]' --group demo
-	@touch $@
+	@touch $(VENV)/.package $@
 
 $(STAMP): $(VENV)/.package
 	$(BIN)/python -m pip install --quiet --group dev

@@ -69,11 +69,12 @@ def test_on_a_terminal_the_shares_move(world: World) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("arguments", "line"), [(["demo"], "hello-"), (["demo", "doors"], "3. ")])
 def test_an_interrupted_demo_leaves_nothing_behind(
-    world: World, tmp_path: Path, number: int
+    world: World, tmp_path: Path, number: int, arguments: list[str], line: str
 ) -> None:
-    with world.running("demo") as demo:
-        wait_for_line(demo, "hello-")
+    with world.running(*arguments) as demo:
+        wait_for_line(demo, line)
         assert len(relatives(world)) >= 3
         demo.send(number)
         ended = demo.finish()

@@ -66,8 +66,8 @@ def doors() -> int:
 
     if missing := missing_clients():
         raise click.UsageError(
-            f"the clients of the doors are not all installed here: pip install {missing}\n"
-            "(from a clone, 'make demo-doors' does that by itself)"
+            f"not all clients are installed here: pip install {missing} (or, in a clone, "
+            "make demo-doors)"
         )
     return _play(tell_of_doors)
 

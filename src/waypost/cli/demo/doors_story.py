@@ -18,7 +18,7 @@ import msgspec
 from waypost.cli.demo.cast import Actor, Cast, Failure
 from waypost.cli.demo.measures import ms_since
 from waypost.cli.demo.sightings import Names, Sightings
-from waypost.cli.demo.stage import Stage
+from waypost.cli.demo.stage import SEEN, Stage
 
 SERVICE: Final = "orders"
 SEEN_S_MAX: Final = 15.0
@@ -227,7 +227,7 @@ class _DoorsStory:
             (
                 door.name,
                 door.client,
-                *("●" if name in self._clients[door].now else "-" for name in PROVIDERS),
+                *(SEEN if name in self._clients[door].now else "-" for name in PROVIDERS),
                 "never" if ms is None else f"{ms:.0f} ms",
             )
             for door, ms in took.items()
@@ -259,6 +259,8 @@ class _DoorsStory:
             name, "door_provider", door, self._addresses[door], SERVICE, name
         )
         self._providers[name] = provider
+        for place in [place for place, whose in self._names.items() if whose == name]:
+            del self._names[place]  # it was there in an earlier life
         self._names[f"127.0.0.1:{provider.said['port']}"] = name
         self._stage.say(
             f"process {provider.process.pid}: {name}, HTTP and gRPC at port "

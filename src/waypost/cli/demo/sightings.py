@@ -13,7 +13,7 @@ class Sightings:
     """One client: its process, and all that it has said of whom it would call."""
 
     def __init__(self, actor: Actor, names: dict[str, str]) -> None:
-        """``names`` tells, for whatever a client calls a provider, its name; it may grow."""
+        """``names`` tells, for whatever a client calls a provider, its name now."""
         self._names = names
         self._all: list[tuple[float, list[str]]] = [(time.monotonic(), actor.said["sees"])]
         threading.Thread(target=self._listen, args=(actor,), daemon=True).start()

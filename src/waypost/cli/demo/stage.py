@@ -14,6 +14,8 @@ from rich.text import Text
 
 from waypost.cli.demo.traffic import Traffic
 
+SEEN: Final = "●"
+"""The mark in a table."""
 WINDOW_S: Final = 1.0
 _FRAME_S: Final = 0.1
 _LINE_S: Final = 1.0
@@ -52,7 +54,7 @@ class Stage:
         """Show how things stand."""
         table = Table(*head, box=box.SIMPLE_HEAD, header_style="bold", show_edge=False)
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(cell, "green" if cell == SEEN else "") for cell in row))
         self._console.print()
         self._console.print(Padding(table, (0, 0, 0, 1)))
         self._console.print()
