@@ -36,6 +36,8 @@ ID_CHARS_MAX = 128
 HOST_CHARS_MAX = 253
 TEXT_CHARS_MAX = 128
 TAGS_MAX = 64
+TAG_CHARS_MAX = 512
+"""Proxies keep their rules in tags, and these are long."""
 META_PAIRS_MAX = 64
 META_VALUE_CHARS_MAX = 512
 NAMED_PORTS_MAX = 16
@@ -274,9 +276,9 @@ def _check_tags(tags: tuple[str, ...]) -> None:
             field="tags",
         )
     for tag in tags:
-        if not tag or len(tag) > TEXT_CHARS_MAX or not tag.isprintable():
+        if not tag or len(tag) > TAG_CHARS_MAX or not tag.isprintable():
             raise Invalid(
-                f"tags: {_shown(tag)} must be 1 to {TEXT_CHARS_MAX} printable characters",
+                f"tags: {_shown(tag)} must be 1 to {TAG_CHARS_MAX} printable characters",
                 field="tags",
             )
     _remember(_passed_tags, tags, 1_024)

@@ -161,6 +161,19 @@ async def test_a_service_needs_no_more_than_a_name(there: Mounted) -> None:
 
 
 @served
+async def test_a_tag_may_be_a_rule_of_traefiks(there: Mounted) -> None:
+    hosts = " || ".join(f"Host(`web-{number}.example.org`)" for number in range(12))
+    tag = f"traefik.http.routers.web.rule=({hosts}) && PathPrefix(`/api`)"
+    assert len(tag) > 300
+    await put(there, "/v1/agent/service/register", {"Name": "web", "Tags": [tag]})
+
+    assert (await read(there, "/v1/catalog/services"))["web"] == [tag]
+    too_long = {"Name": "web", "Tags": ["x" * 513]}
+    answer = await put(there, "/v1/agent/service/register", too_long, 400)
+    assert "tags" in answer.text
+
+
+@served
 async def test_health_service(there: Mounted) -> None:
     await put(there, "/v1/agent/service/register", WEB)
 

@@ -19,6 +19,7 @@ from waypost.model import (
     META_VALUE_CHARS_MAX,
     NAME_CHARS_MAX,
     NAMED_PORTS_MAX,
+    TAG_CHARS_MAX,
     TAGS_MAX,
     TEXT_CHARS_MAX,
     TTL_MS_DEFAULT,
@@ -72,7 +73,8 @@ Weight = Annotated[
 ]
 Text = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_PRINTABLE}{{0,{TEXT_CHARS_MAX}}}$"})]
 Key = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_PRINTABLE}{{1,{TEXT_CHARS_MAX}}}$"})]
-Tags = Annotated[tuple[Key, ...], _told("What queries filter by.", maxItems=TAGS_MAX)]
+Tag = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_PRINTABLE}{{1,{TAG_CHARS_MAX}}}$"})]
+Tags = Annotated[tuple[Tag, ...], _told("What queries filter by.", maxItems=TAGS_MAX)]
 Pairs = Annotated[
     dict[Key, Annotated[str, Meta(extra_json_schema={"maxLength": META_VALUE_CHARS_MAX})]],
     _told("Whatever else consumers should know.", maxProperties=META_PAIRS_MAX),
