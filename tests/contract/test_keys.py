@@ -5,12 +5,12 @@ import contextlib
 import time
 
 from tests.contract.clusters import Cluster, eventually, until
-from tests.contract.engines import KEEPING, OF_SEVERAL, OUTLIVING, on
+from tests.contract.engines import ASKING, KEEPING, OF_SEVERAL, OUTLIVING, on
 from tests.contract.telling import told
 
 from waypost.catalog.keys import Pair
 from waypost.commands import CheckKey, DropKey, OpenHolder, PutKey, ReadKey
-from waypost.errors import UnknownHolder, WaypostError
+from waypost.errors import Unavailable, UnknownHolder, WaypostError
 from waypost.node.key_verbs import KeyVerbs
 
 TTL_MS = 1_000
@@ -128,6 +128,40 @@ async def test_a_renewal_writes_nothing(cluster: Cluster, service: str) -> None:
     await node.barrier()
     assert node.catalog.session(f"holder:{holder}") == attachment
     await keys(cluster, cluster.names[0]).close(holder)
+
+
+@on(ASKING)
+@told
+async def test_a_node_that_is_cut_off_confirms_no_lease_and_ends_none(
+    rough: Cluster, service: str
+) -> None:
+    name = rough.names[0]
+    holder = await opened(rough, name, 4 * TTL_MS)
+    assert await acquired(rough, name, service, holder)
+    await rough.cut_off(name)
+    verbs, ended = keys(rough, name), time.monotonic() + 5 * TTL_MS / 1_000
+
+    async def is_refused() -> bool:
+        try:
+            await verbs.renew(holder)
+        except Unavailable:
+            return True
+        return False
+
+    await eventually(is_refused)
+    while time.monotonic() < ended:
+        assert await is_refused()
+        await asyncio.sleep(0.2)
+    assert verbs.space.holders.find(holder) is not None
+
+    await rough.heal()
+
+    async def is_renewed() -> bool:
+        await keys(rough, name).renew(holder)
+        return True
+
+    await eventually(is_renewed)
+    await keys(rough, name).close(holder)
 
 
 @on(OUTLIVING)

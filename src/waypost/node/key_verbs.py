@@ -52,6 +52,8 @@ PAYLOAD_BYTES_MAX: Final = 512
 """Of an event."""
 _EVENT_TEXT_CHARS_MAX: Final = 512
 _HOLDER_CHARS_MAX: Final = 2_048
+_RENEWED_AGE_MS_MAX: Final = 2_000
+"""A node that is cut off must not confirm leases that the others see run out."""
 
 
 class Full(Rejected):
@@ -177,8 +179,15 @@ class KeyVerbs:
     async def _renew(self, session_id: str) -> None:
         node = self._node
         held = node.sessions.find(session_id)
-        if held is not None and not held.is_expiring:
+        is_held = held is not None and not held.is_expiring
+        if held is not None and is_held:
             node.sessions.renewed(held, node.clock())
+        if node.age_ms > _RENEWED_AGE_MS_MAX:  # it counts here, and may not elsewhere
+            raise Unavailable(
+                f"holder: this node has not heard of the others for {_RENEWED_AGE_MS_MAX / 1000:g} "
+                "s, and they may have ended it: renew it at another node"
+            )
+        if is_held:
             return
         session = node.catalog.session(session_id)
         if session is None:
