@@ -13,9 +13,13 @@ from tests.servers.http.world import world
 from waypost.servers.http.openapi import document
 from waypost.servers.http.routes import OPERATIONS
 
-# An event stream has no end, so nothing here would ever have read it.
-SCHEMA = schemathesis.openapi.from_dict(msgspec.json.decode(document(OPERATIONS))).exclude(
-    path="/api/v1/watch"
+CHECK = "/api/v1/services/{service}/instances/{id}/checks/{check}"
+# An event stream has no end, so nothing here would ever have read it; and what the target of which
+# kind of check is, a schema of flat fields does not say: see test_checks.
+SCHEMA = (
+    schemathesis.openapi.from_dict(msgspec.json.decode(document(OPERATIONS)))
+    .exclude(path="/api/v1/watch")
+    .exclude(path=CHECK, method="PUT")
 )
 SCHEMA.config.generation.update(modes=list(schemathesis.GenerationMode))
 

@@ -1,5 +1,6 @@
 """Health checks over HTTP: what is taken, what is told, and what each operation does."""
 
+import math
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -8,10 +9,10 @@ from starlette.responses import Response
 
 from waypost.checks import (
     BODY_CHARS_MAX,
-    CHECK_ID_CHARS_MAX,
     CHECK_TEXT_CHARS_MAX,
     CHECK_TTL_MS_MIN,
     DEREGISTER_AFTER_MS_MAX,
+    HEADER_CHARS_MAX,
     HEADERS_MAX,
     IN_A_ROW_MAX,
     INTERVAL_MS_DEFAULT,
@@ -22,19 +23,12 @@ from waypost.checks import (
     CheckKind,
     CheckState,
     CheckStatus,
-    check_check_id,
 )
 from waypost.errors import UnknownCheck
 from waypost.model import Revision
 from waypost.servers.http.bodies import Done
 from waypost.servers.http.operations import Call
 
-CHECK_SCHEMA: Final[dict[str, Any]] = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": CHECK_ID_CHARS_MAX,
-    "pattern": "^[A-Za-z0-9._:@-]+$",
-}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,6 +41,8 @@ def _seconds(description: str, least_ms: int, most_ms: int, *, or_none: bool = F
     return _told(description, **({"anyOf": [{"const": 0}, span]} if or_none else span))
 
 
+_HEADER_NAME: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
+_HEADER_VALUE: Final = rf"^[ -~]{{0,{HEADER_CHARS_MAX}}}$"
 _InARow = Meta(extra_json_schema={"minimum": 1, "maximum": IN_A_ROW_MAX})
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": CHECK_TEXT_CHARS_MAX})]
 
@@ -74,8 +70,14 @@ class CheckBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         float,
         _seconds("Seconds that a report counts.", CHECK_TTL_MS_MIN, INTERVAL_MS_MAX, or_none=True),
     ] = 0.0
-    method: str = "GET"
-    headers: Annotated[dict[str, str], Meta(extra_json_schema={"maxProperties": HEADERS_MAX})] = {}
+    method: Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Z]{1,16}$"})] = "GET"
+    headers: Annotated[
+        dict[
+            Annotated[str, Meta(extra_json_schema={"pattern": _HEADER_NAME})],
+            Annotated[str, Meta(extra_json_schema={"pattern": _HEADER_VALUE})],
+        ],
+        Meta(extra_json_schema={"maxProperties": HEADERS_MAX}),
+    ] = {}
     body: Annotated[str, Meta(extra_json_schema={"maxLength": BODY_CHARS_MAX})] = ""
     tls: bool = False
     tls_skip_verify: bool = False
@@ -216,7 +218,6 @@ async def list_checks(call: Call, body: None) -> Response:  # noqa: ARG001
 
 async def show_check(call: Call, body: None) -> Response:  # noqa: ARG001
     """Tell one check, and what was found last."""
-    check_check_id(call.check)
     call.registry.record(call.service, call.id)
     for state in call.registry.checks(call.service, call.id):
         if state.check.id == call.check:
@@ -227,7 +228,10 @@ async def show_check(call: Call, body: None) -> Response:  # noqa: ARG001
 
 
 def _ms(seconds: float) -> int:
-    return round(min(seconds, 1e12) * 1000)
+    """Whole milliseconds, and never what is out of bounds within them."""
+    exact = round(min(max(seconds, -1.0), 1e12) * 1000, 6)
+    whole = math.floor(exact) if exact < 1e6 else math.ceil(exact)
+    return whole or (-1 if seconds else 0)
 
 
 def _json(answer: msgspec.Struct) -> Response:

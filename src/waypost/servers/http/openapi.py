@@ -8,7 +8,6 @@ import msgspec
 
 from waypost import __version__
 from waypost.servers.http.bodies import ID_SCHEMA, SERVICE_SCHEMA, ChangeEvent
-from waypost.servers.http.checks import CHECK_SCHEMA
 from waypost.servers.http.operations import Operation, Parameter
 from waypost.servers.http.problems import PROBLEM_TYPE, Problem
 
@@ -22,7 +21,7 @@ _IN_PATH: Final = {
     "id": "An instance of it.",
     "check": "A check of that instance.",
 }
-_SCHEMAS: Final = {"service": SERVICE_SCHEMA, "id": ID_SCHEMA, "check": CHECK_SCHEMA}
+_SCHEMAS: Final = {"service": SERVICE_SCHEMA, "id": ID_SCHEMA, "check": ID_SCHEMA}
 
 
 def document(operations: Iterable[Operation]) -> bytes:

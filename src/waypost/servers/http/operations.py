@@ -51,8 +51,9 @@ class Call:
         self.check = parts.get("check", "")
         if self.service:
             check_service(self.service)
-        if self.id:
-            check_id(self.id)
+        for one in (self.id, self.check):
+            if one:
+                check_id(one)
 
     @property
     def registry(self) -> Registry:
