@@ -39,6 +39,8 @@ class Story(Walk):
         cluster.found(old, 1, 2, 3, first_leader=1)
         cluster.run(40)
         self.begin = len(cluster.log)
+        cluster.append(1, b"long before")
+        cluster.run(100)
         cluster.append(1, b"before")
         cluster.change(1, new, *named, first_leader=named[0])
         cluster.append(1, b"held")

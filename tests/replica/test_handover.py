@@ -52,11 +52,13 @@ def test_batches_that_come_while_the_seal_is_on_its_way_are_answered_in_the_next
     old: str, new: str
 ) -> None:
     cluster = clustered(old, 1, 2, 3)
+    cluster.append(1, b"long before")
+    cluster.run(100)
     before = cluster.append(1, b"before")
     change = cluster.change(1, new, 1, 2, 3, first_leader=1)
     held = [cluster.append(1, b"held %d" % n) for n in range(3)]
     read = cluster.read(1)
-    assert not cluster.nodes[1].done
+    assert len(cluster.nodes[1].done) == 1
     begun = cluster.now
     cluster.run(500, until=lambda: held[-1] in cluster.nodes[1].done)
     assert cluster.now - begun < 20_000_000, "no election was waited for"
@@ -176,6 +178,30 @@ def test_a_member_that_is_down_makes_no_majority_of_the_next_epoch() -> None:
         cluster.change(leader, "raft", leader, 3)
     cluster.change(leader, "raft", 1, 2, first_leader=leader)
     lives(cluster, 2)
+
+
+@pytest.mark.parametrize("engine", ["raft", "paxos"])
+def test_a_member_whose_disk_forgot_makes_no_majority_of_the_next_epoch(engine: str) -> None:
+    cluster = clustered(engine, 1, 2, 3)
+    cluster.append(cluster.leader(), b"precious")
+    cluster.run(300)
+    leader = cluster.leader()
+    three = cluster.nodes[next(nid for nid in (2, 3) if nid != leader)]
+    nid = next(nid for nid, node in cluster.nodes.items() if node is three)
+    three.crash(0)
+    boot = three.disk.boot
+    three.disk.boot = msgspec.structs.replace(
+        boot, hard=Hard(commit=boot.hard.commit, suspect=True)
+    )
+    three.start()
+
+    def is_forgotten() -> bool:
+        return dict(cluster.nodes[leader].status.matches)[nid] == 0
+
+    cluster.run(200, until=is_forgotten)
+    assert is_forgotten()
+    with pytest.raises(Unavailable, match="only 1 of the 2 named are up"):
+        cluster.change(leader, engine, leader, nid)
 
 
 def test_what_a_node_said_before_it_was_a_member_counts_no_more() -> None:

@@ -89,7 +89,9 @@ def check_readiness(
         if nid == me:
             ready += 1
         elif nid in epoch.members:
-            ready += nid in living and matches.get(nid, -1) >= floor
+            # Who confirmed nothing yet has not been heard in this ballot, or cannot vote: its disk
+            # may have forgotten a promise.
+            ready += nid in living and matches.get(nid, 0) >= max(floor, min(last, 1))
         elif (
             (asker := askers.get(nid)) is None
             or nid not in living
