@@ -272,7 +272,7 @@ class _ClusterStory:
         while True:
             state = await self._until_led(but="")
             voting = [each for each in state.members if each.votes]
-            there = [each for each in voting if each.role != "away" and each.held]
+            there = [each for each in voting if each.role != "away"]
             lag = max((state.commit - each.held for each in there), default=0)
             all_there = [each.name for each in there] == list(names) and len(voting) == len(names)
             if all_there and lag <= LAG_MAX and state.released:
