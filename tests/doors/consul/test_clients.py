@@ -25,8 +25,8 @@ def follower(cluster: ClusterProcesses) -> NodeProcess:
     return next(node for node in cluster.nodes.values() if node is not leader)
 
 
-def kill_the_leader(cluster: ClusterProcesses) -> None:
-    asyncio.run(cluster.leader()).kill()
+def kill_the_leader(cluster: ClusterProcesses, follower: NodeProcess) -> None:
+    asyncio.run(cluster.leader_but(follower.http)).kill()
 
 
 def change_it_by_other_doors(api: Api, until: Any, one: Any, other: Any) -> None:
@@ -62,7 +62,7 @@ def test_python_clients(
         ttl = {"check": "ttl", "with": ["30s"]}
         where = {"address": "10.0.0.8", "port": 8008, "service_id": "p-1", "tags": ["v1"]}
         assert doer.ask("agent.service.register", ["web"], {**where, "check": ttl}) is True
-        story(api, cluster, watcher, doer, Words(
+        story(api, cluster, watcher, follower, Words(
             report=lambda how: doer.ask(f"agent.check.ttl_{how}", ["service:p-1"], {}),
             rest=lambda is_on: doer.ask("agent.service.maintenance", ["p-1", is_on], {}),
             services=lambda: doer.ask("catalog.services", [], {})[1],
@@ -83,7 +83,7 @@ def test_the_node_js_client(
         watcher.until([])
         service = {"name": "web", "id": "p-1", "address": "10.0.0.8", "port": 8008, "tags": ["v1"]}
         assert doer.ask("agent.service.register", {**service, "check": {"ttl": "30s"}}) is None
-        story(api, cluster, watcher, doer, Words(
+        story(api, cluster, watcher, follower, Words(
             report=lambda how: doer.ask(f"agent.check.{how}", {"id": "service:p-1"}),
             rest=lambda on: doer.ask("agent.service.maintenance", {"id": "p-1", "enable": on}),
             services=lambda: doer.ask("catalog.service.list", {}),
@@ -102,7 +102,7 @@ class Words:
 
 
 def story(
-    api: Api, cluster: ClusterProcesses, watcher: Program, doer: Program, words: Words
+    api: Api, cluster: ClusterProcesses, watcher: Program, follower: NodeProcess, words: Words
 ) -> None:
     """What a program that registered ``p-1`` and one that watches ``web`` live through."""
 
@@ -125,7 +125,7 @@ def story(
     change_it_by_other_doors(api, until, "p-1", "n-1")
     assert words.leader() in cluster.addresses
 
-    kill_the_leader(cluster)
+    kill_the_leader(cluster, follower)
 
     api.register("web", "n-2", host="10.0.0.9", port=8009)
     until("n-1", "n-2", "p-1")
@@ -147,7 +147,7 @@ def test_traefik(
 
         until(one)
         change_it_by_other_doors(api, until, one, other)
-        kill_the_leader(cluster)
+        kill_the_leader(cluster, follower)
         api.register("web", "n-2", host="10.0.0.8", port=8008)
         until(one, other, third)
         api.deregister("web", "n-2")

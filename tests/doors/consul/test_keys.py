@@ -59,7 +59,7 @@ def test_traefik_takes_its_configuration_from_keys(
         traefik.until("web", "http://10.0.0.1:80")
         put(f"{servers}/1/url", "http://10.0.0.2:80")
         traefik.until("web", "http://10.0.0.1:80", "http://10.0.0.2:80")
-        asyncio.run(cluster.leader()).kill()
+        asyncio.run(cluster.leader_but(at)).kill()
         asyncio.run(cluster.leader())
         removed = httpx2.delete(f"http://{at}/v1/kv/{servers}/1?recurse", timeout=10)
         assert removed.json() is True
