@@ -223,7 +223,8 @@ class Steering:
     # The end
 
     async def hang_up(self) -> None:
-        """Drop every client: the test is over."""
+        """Drop every client for good: the test is over."""
+        self._native.shut()
         for cut, _ in self._cuts.values():
             cut.end()
         for connection in self._native.connections:

@@ -66,8 +66,7 @@ class NativeServer:
             self._watchman.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watchman
-        if self._native_port is not None:
-            self._native_port.close()
+        self.shut()
         for connection in self.connections:
             connection.going(is_stopping=True)
         await self._until_left(_GOING_S)
@@ -78,6 +77,11 @@ class NativeServer:
             connection.abort()  # it does not read what it was told last
         if self._native_port is not None:
             await self._native_port.closed()
+
+    def shut(self) -> None:
+        """Let nobody in any more."""
+        if self._native_port is not None:
+            self._native_port.close()
 
     def entered(self, connection: NativeConnection) -> None:
         """A client connected."""
