@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli import exits
+from waypost.errors import WaypostError
 
 if TYPE_CHECKING:
     from waypost.cli.demo.cast import Cast
@@ -95,7 +96,7 @@ def _play(tell: "Callable[[Stage, Cast, str], Awaitable[None]]") -> int:
         cast = Cast(directory)
         try:
             asyncio.run(play())
-        except Failure as failure:
+        except (Failure, WaypostError) as failure:
             print(f"waypost: the demo stopped: {failure}", file=sys.stderr)
             for line in cast.last_words():
                 print(f"    {line}", file=sys.stderr)
