@@ -112,3 +112,10 @@ def test_a_log_goes_on_behind_what_it_dropped() -> None:
     assert log.faulty == []
     with pytest.raises(AssertionError, match="outside"):
         log.at(2)
+
+
+def test_a_hint_skips_every_entry_of_a_later_term() -> None:
+    log = log_of([1, 1, 3, 3, 3, 3])
+
+    assert log.hint(6, Ballot(1, 2, 1)) == 2
+    assert log.hint(6, Ballot(1, 3, 1)) == 6
