@@ -10,19 +10,16 @@ is told what differs.
 Source: the xDS protocol, "Incremental xDS".
 """
 
-from collections.abc import Collection
-
 import msgspec
 
-from waypost.model import ServiceName
 from waypost.servers.xds.kinds import IN_ORDER, TOLD_WHOLE, Kind
 from waypost.servers.xds.resources import Resource
+from waypost.servers.xds.stream import Stream
 from waypost.servers.xds.subscription import (
     RESPONSE_BYTES_MAX,
     WILDCARD,
     Refusal,
     Response,
-    Source,
     Subscription,
 )
 
@@ -44,23 +41,12 @@ class DeltaRequest(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
-class _Told(Subscription):
-    """A subscription, and the versions that the client has."""
-
-    __slots__ = ("sent",)
-
-    def __init__(self, kind: Kind) -> None:
-        super().__init__(kind)
-        self.sent: dict[str, str] = {}
+_Told = Subscription[str]
+"""With the version of each resource that the client has."""
 
 
-class DeltaStream:
+class DeltaStream(Stream[_Told]):
     """One stream."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._subscriptions: dict[Kind, _Told] = {}
-        self._nonce = 0
 
     def receive(self, request: DeltaRequest) -> Refusal | None:
         """Take in a request; returns what it refuses."""
@@ -78,24 +64,6 @@ class DeltaStream:
         self._unsubscribe(told, request.unsubscribe)
         self._subscribe(told, request)
         return refusal
-
-    def touch(self, services: Collection[ServiceName]) -> bool:
-        """These services changed; returns whether any of it concerns this stream."""
-        touched = [told.touch(services) for told in self._subscriptions.values()]
-        return any(touched)
-
-    def touch_all(self) -> None:
-        """Everything may have changed."""
-        for told in self._subscriptions.values():
-            told.touch_all(self._source, told.sent)
-
-    def take(self) -> Response | None:
-        """What to send now; None until something comes in."""
-        for kind in IN_ORDER:
-            response = self._compose(kind)
-            if response is not None:
-                return response
-        return None
 
     def _subscribe(self, told: _Told, request: DeltaRequest) -> None:
         if WILDCARD in request.subscribe:

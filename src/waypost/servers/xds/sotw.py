@@ -13,19 +13,16 @@ more than the names that changed meanwhile.
 Source: the xDS protocol, "State of the World".
 """
 
-from collections.abc import Collection
-
 import msgspec
 
-from waypost.model import ServiceName
 from waypost.servers.xds.kinds import IN_ORDER, TOLD_WHOLE, Kind
 from waypost.servers.xds.resources import Resource
+from waypost.servers.xds.stream import Stream
 from waypost.servers.xds.subscription import (
     RESPONSE_BYTES_MAX,
     WILDCARD,
     Refusal,
     Response,
-    Source,
     Subscription,
 )
 
@@ -41,25 +38,19 @@ class SotwRequest(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
-class _Told(Subscription):
-    """A subscription, and the resources that the client has."""
+class _Told(Subscription[Resource]):
+    """A subscription, with the resources that the client has."""
 
-    __slots__ = ("has_named", "sent")
+    __slots__ = ("has_named",)
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
-        self.sent: dict[str, Resource] = {}
         self.has_named = False
         """No names mean all to one who never gave any; to another, they mean none."""
 
 
-class SotwStream:
+class SotwStream(Stream[_Told]):
     """One stream."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._subscriptions: dict[Kind, _Told] = {}
-        self._nonce = 0
 
     def receive(self, request: SotwRequest) -> Refusal | None:
         """Take in a request; returns what it refuses."""
@@ -73,24 +64,6 @@ class SotwStream:
             refusal = told.settle(request.nonce, request.error)
         self._set_names(told, request.names)
         return refusal
-
-    def touch(self, services: Collection[ServiceName]) -> bool:
-        """These services changed; returns whether any of it concerns this stream."""
-        touched = [told.touch(services) for told in self._subscriptions.values()]
-        return any(touched)
-
-    def touch_all(self) -> None:
-        """Everything may have changed."""
-        for told in self._subscriptions.values():
-            told.touch_all(self._source, told.sent)
-
-    def take(self) -> Response | None:
-        """What to send now; None until something comes in."""
-        for kind in IN_ORDER:
-            response = self._compose(kind)
-            if response is not None:
-                return response
-        return None
 
     def _set_names(self, told: _Told, names: tuple[str, ...]) -> None:
         told.has_named = told.has_named or bool(names)

@@ -1,10 +1,10 @@
 """What one stream wants of one type, and what of that may have to be told.
 
-Knows no I/O and no encoding; ``sotw`` and ``delta`` each add what the client has been told.
+Knows no I/O and no encoding; ``sotw`` and ``delta`` say what it is that the client has been told.
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from waypost.model import ServiceName
 from waypost.servers.xds.kinds import CDS, Kind
 from waypost.servers.xds.names import name_of, service_of
 from waypost.servers.xds.resources import Resource
+
+_Sent = TypeVar("_Sent")
 
 WILDCARD: Final = "*"
 NAMES_MAX: Final = 50_000
@@ -54,19 +56,21 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-class Subscription:
+class Subscription(Generic[_Sent]):
     """One type on one stream.
 
     Invariant: at most one response is outstanding, that is, neither taken nor refused; whatever
     changes meanwhile is told by the next one, once.
     """
 
-    __slots__ = ("_by_service", "dirty", "kind", "names", "outstanding", "owes", "wildcard")
+    __slots__ = ("_by_service", "dirty", "kind", "names", "outstanding", "owes", "sent", "wildcard")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.names: dict[str, ServiceName] = {}
         self.wildcard = False
+        self.sent: dict[str, _Sent] = {}
+        """What the client has been told, by name."""
         self.dirty: dict[str, None] = {}
         """Names whose resource may differ from what the client has been told."""
         self.owes = False
@@ -121,10 +125,10 @@ class Subscription:
                 self.dirty[name_of(service)] = None
         return len(self.dirty) > before
 
-    def touch_all(self, source: Source, told: Iterable[str]) -> None:
+    def touch_all(self, source: Source) -> None:
         """Everything may have changed."""
         self.dirty.update(dict.fromkeys(self.names))
-        self.dirty.update(dict.fromkeys(told))
+        self.dirty.update(dict.fromkeys(self.sent))
         if self.wildcard and self.kind == CDS:
             self.dirty.update(dict.fromkeys(source.names()))
 
