@@ -2,5 +2,6 @@
 
 Three parts that do not know each other's insides: records become resources (``names``,
 ``endpoints``, ``resources``, ``shelf``); the protocol of one stream, without any I/O
-(``subscription``, ``sotw``, ``delta``); and gRPC (``messages``, ``streams``, ``server``).
+(``subscription``, ``stream``, ``sotw``, ``delta``); and gRPC
+(``messages``, ``streams``, ``server``).
 """
