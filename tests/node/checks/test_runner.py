@@ -144,6 +144,49 @@ async def test_targets_that_hang_delay_no_other_check(world: World) -> None:
 
 
 @checked
+async def test_a_target_that_hangs_is_known_within_the_interval_and_one_timeout(
+    world: World,
+) -> None:
+    """Of every kind that is asked something; a port that is open has answered by that."""
+    await world.register()
+    async with target(ok()) as there:
+        await world.put(http(there.port, interval_ms=2_000, timeout_ms=1_500))
+        await world.until(lambda: world.record().health == "passing")
+
+        asked, there.conduct = there.asked, hangs
+        took_s = await world.until(lambda: world.record().health == "critical")
+
+        assert there.asked == asked + 2, "two in a row, and one of them did not wait"
+        assert took_s < 3.5
+        assert "timed out after 1.5 s" in world.state().output
+
+
+@checked
+async def test_a_target_that_needs_most_of_its_time_stays_passing(world: World) -> None:
+    """And a first probe that gets no answer alone changes nothing."""
+    await world.register()
+    lost = 0
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lost
+        if there.asked % 4 == 2:
+            lost += 1
+            await hangs(reader, writer)
+        await asyncio.sleep(0.7)
+        await ok()(reader, writer)
+
+    async with target(ok()) as there:
+        await world.put(http(there.port, interval_ms=1_000, timeout_ms=1_000))
+        await world.until(lambda: world.record().health == "passing")
+        revision, there.conduct = world.node.revision, slowly
+
+        await until(lambda: there.asked >= 8)
+
+        assert lost
+        assert world.node.revision == revision, "it was passing all the time"
+
+
+@checked
 async def test_a_target_that_hung_for_a_whole_interval_is_looked_at_again(world: World) -> None:
     await world.register()
     async with target(hangs) as there:

@@ -19,14 +19,17 @@ class Entry:
     """One check, and what this node has to do about it."""
 
     __slots__ = (
+        "begun_s",
         "due_s",
         "is_late",
         "is_mine",
         "is_proposing",
-        "is_running",
         "is_slow",
+        "is_waiting",
         "key",
+        "probes",
         "reap",
+        "second",
         "seed",
         "state",
         "streak",
@@ -39,13 +42,24 @@ class Entry:
         self.seed = seed_of(*key)
         self.is_late = False
         self.is_mine = False
-        self.is_running = False
         self.is_proposing = False
         self.is_slow = False
+        self.is_waiting = False
+        """For a slot to be probed in."""
+        self.probes: set[asyncio.Task[None]] = set()
+        """Under way: two while the first has not answered in time."""
+        self.begun_s = 0.0
+        """When the first of them was."""
         self.streak = 0
         self.due_s = 0.0
         self.timer: asyncio.TimerHandle | None = None
+        self.second: asyncio.TimerHandle | None = None
         self.reap: asyncio.TimerHandle | None = None
+
+    def let_be(self) -> None:
+        """What is still asked would be no news."""
+        for probe in self.probes:
+            probe.cancel()
 
 
 class Moved(msgspec.Struct, frozen=True):

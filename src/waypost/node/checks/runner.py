@@ -5,8 +5,9 @@ nothing until it is an opinion (``judging``); then it is proposed, as one entry 
 that agree with what is known cost the log nothing, and neither does a TTL check that is told the
 same again.
 
-A probe that contradicts what is known is repeated soon, and not after a whole interval: so two in a
-row are needed, and a failure is still known within an interval.
+A probe that contradicts what is known is repeated soon, and one that is not answered soon is
+accompanied by a second one (``timing``): so two in a row are needed, and a failure is still known
+within the interval and the timeout.
 
 Bounded: so many probes at once, in two lanes.  A target that is known to be critical, and took its
 whole time, is asked on the second lane until it answers: those that hang wait for each other, and
@@ -18,6 +19,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -31,6 +33,7 @@ from waypost.node.checks.judging import judge
 from waypost.node.checks.probing import Probes
 from waypost.node.checks.roster import Entry, Roster
 from waypost.node.checks.shares import owner_of
+from waypost.node.checks.timing import needs_second, next_s, second_s
 from waypost.node.node import Node
 
 log = logging.getLogger("waypost.checks")
@@ -44,8 +47,6 @@ HEARD_NS: Final = 2_000_000_000
 SLOTS: Final = (2_048, 512)
 """Probes at once, on either lane; less where a process may open fewer files."""
 STARTS_PER_S: Final = 1_000
-CONFIRM_SHARE: Final = 10
-CONFIRM_S_MAX: Final = 1.0
 AGAIN_S: Final = 1.0
 HEAR: Final = "check-heard"
 """What another node calls when a TTL check was reported there; the body is its key."""
@@ -77,7 +78,7 @@ class CheckRunner:
         self._living: tuple[str, ...] = (node.name,)
         first, second = (max(1, min(most, files // 8)) for most in slots)
         self._lanes = (_Lane(first), _Lane(second))
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # those of checks that are gone too
         self._scan_timer: asyncio.TimerHandle | None = None
         self._scan_cost_s = 0.0
         self._tick: asyncio.TimerHandle | None = None
@@ -174,10 +175,11 @@ class CheckRunner:
     def _leave(self, entry: Entry) -> None:
         self.mine -= entry.is_mine
         entry.is_mine = False
-        for timer in (entry.timer, entry.reap):
+        for timer in (entry.timer, entry.second, entry.reap):
             if timer is not None:
                 timer.cancel()
-        entry.timer = entry.reap = None
+        entry.timer = entry.second = entry.reap = None
+        entry.let_be()
 
     # Probing
 
@@ -189,48 +191,74 @@ class CheckRunner:
     def _look(self, entry: Entry) -> None:
         if not entry.is_mine:
             return
-        if entry.is_running:  # its time is the interval, or it waits for a slot
+        if entry.probes or entry.is_waiting:  # its time is the interval, or there is no slot
             entry.is_late = True
             return
         entry.is_late = False
         check = entry.state.check
         # Never later than the interval says, and drifting apart.
-        self._look_in(entry, check.interval_ms / 1000 * (0.95 + 0.05 * self._random.random()))
+        self._look_in(entry, next_s(check, self._random.random()))
         if check.kind == "alias":
             self._judge(entry, self._alias(check.target), is_sure=True)
             return
         lane = self._lanes[entry.is_slow and entry.state.status == "critical"]
-        entry.is_running = True
         if lane.free:
-            lane.free -= 1
             self._begin(entry, lane)
         else:
+            entry.is_waiting = True
             lane.waiting.append(entry)
 
     def _begin(self, entry: Entry, lane: _Lane) -> None:
-        task = self._loop.create_task(self._run(entry, lane))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        entry.is_waiting = False
+        if not entry.is_mine:
+            return
+        entry.begun_s = self._loop.time()
+        if needs_second(entry.state, entry.streak):
+            delay_s = second_s(entry.state.check)
+            entry.second = self._loop.call_later(delay_s, self._begin_second, entry, lane)
+        self._probe(entry, lane)
 
-    async def _run(self, entry: Entry, lane: _Lane) -> None:
+    def _begin_second(self, entry: Entry, lane: _Lane) -> None:
+        """The first one is not answered yet; without a free slot this one waits for its end."""
+        entry.second = None
+        if lane.free:
+            self._probe(entry, lane)
+
+    def _probe(self, entry: Entry, lane: _Lane) -> None:
+        lane.free -= 1
+        task = self._loop.create_task(self._run(entry))
+        entry.probes.add(task)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, entry, lane))
+
+    def _ended(self, entry: Entry, lane: _Lane, task: "asyncio.Task[None]") -> None:
+        entry.probes.discard(task)
+        self._tasks.discard(task)
+        lane.free += 1
+        while lane.free and lane.waiting:
+            self._begin(lane.waiting.popleft(), lane)
+        if entry.is_late:
+            self._look(entry)
+
+    async def _run(self, entry: Entry) -> None:
         check = entry.state.check
         try:
             found = await self._probes.probe(check)
         except Exception as error:
             log.exception("a probe of %s failed by our own mistake", entry.key)
             found = Found("critical", f"the probe failed: {error}")
-        finally:
-            entry.is_running = False
-            if lane.waiting:
-                self._begin(lane.waiting.popleft(), lane)
-            else:
-                lane.free += 1
         self.probed += 1
         entry.is_slow = found.is_slow
+        if entry.second is not None:  # there is an answer: whatever is next, begins with that
+            entry.second.cancel()
+            entry.second = None
+        this = asyncio.current_task()
+        assert this is not None
+        entry.probes.discard(this)
         if entry.is_mine and entry.state.check is check:
+            if found.status == entry.state.status:
+                entry.let_be()
             self._judge(entry, found, is_sure=False)
-        if entry.is_late:
-            self._look(entry)
 
     def _judge(self, entry: Entry, found: Found, *, is_sure: bool) -> None:
         state = self._now(entry)
@@ -241,9 +269,10 @@ class CheckRunner:
         is_other, entry.streak = judge(check, state.status, found.status, entry.streak)
         if is_first or is_other or (is_sure and found.status != state.status):
             self._propose(entry, found)
-        elif entry.streak and check.kind != "alias":
+        elif entry.streak and check.kind != "alias" and not entry.probes:
             # What contradicts is looked at again soon: the interval is how often, not how late.
-            self._look_in(entry, min(CONFIRM_S_MAX, check.interval_ms / 1000 / CONFIRM_SHARE))
+            since_s = self._loop.time() - entry.begun_s
+            self._look_in(entry, max(0.0, second_s(check) - since_s))
 
     def _alias(self, target: str) -> Found:
         service, _, instance_id = target.rpartition("/")
@@ -307,7 +336,7 @@ class CheckRunner:
                 last = f" (last: {state.output})" if state.output else ""
                 why = f"TTL expired: nothing was reported for {ttl_s:g} s{last}"
                 self._propose(entry, Found("critical", why))
-            entry.due_s = now_s + max(AGAIN_S / 20, min(AGAIN_S, _ttl_s(entry)))
+            entry.due_s = now_s + max(AGAIN_S / 20, min(AGAIN_S, entry.state.check.ttl_ms / 1000))
         entry.timer = self._loop.call_at(max(entry.due_s, now_s + 0.001), self._lapse, entry)
 
     # What comes of it
@@ -365,8 +394,3 @@ class _Proposed:
     def failed(self, ticket: int, error: WaypostError) -> None:  # noqa: ARG002
         self._entry.is_proposing = False
         log.debug("%s: not committed: %s", self._entry.key, error)
-
-
-def _ttl_s(entry: Entry) -> float:
-    """How long one of its reports counts."""
-    return entry.state.check.ttl_ms / 1000
