@@ -46,6 +46,10 @@ REACHED = (
     "fault clock_stop",
     "stale read refused",
     "read_linear done",
+    "cas_key done",
+    "write no",
+    "check done",
+    "hold done",
 )
 """Situations that 300 seeds must come to, or they prove little."""
 

@@ -4,8 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from waypost.catalog.draft import Store
+from waypost.catalog.holders import Holders
+from waypost.catalog.keys import Pair
+from waypost.catalog.keyspace import Keyspace, Miss
 from waypost.cli import exits, main, simulate
+from waypost.commands import PutKey
 from waypost.consensus.core import Token
 from waypost.consensus.entry import Index, Nid
 from waypost.consensus.follower import Follower
@@ -13,6 +19,7 @@ from waypost.consensus.leader import Leader
 from waypost.consensus.messages import Prepare
 from waypost.consensus.raft import RaftCore
 from waypost.consensus.site import Site
+from waypost.model import Revision
 from waypost.replica.handover import Handover
 from waypost.sim.plan import Engine, draw_plan
 from waypost.sim.report import picture, story
@@ -63,12 +70,29 @@ def start_an_epoch_without_its_tail(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Handover, "_try_start", wrong)
 
 
+def compare_with_nothing(patch: pytest.MonkeyPatch) -> None:
+    put = Keyspace._put
+
+    def wrong(
+        self: Keyspace, store: Store, command: PutKey, revision: Revision, now_ms: int
+    ) -> Pair | Miss:
+        return put(self, store, structs.replace(command, cas=-1), revision, now_ms)
+
+    patch.setattr(Keyspace, "_put", wrong)
+
+
+def forget_lock_delays_in_snapshots(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Holders, "restore_delays", lambda self, delays: None)
+
+
 BROKEN: dict[Break, tuple[Engine, tuple[str, ...]]] = {
     ack_before_durable: ("raft", ("G1",)),
     one_vote_too_few: ("paxos", ("quorum",)),
     vote_for_any_log: ("raft", ("election", "safety", "immutable")),
     read_without_a_round: ("raft", ("I8",)),
     start_an_epoch_without_its_tail: ("raft", ("I6", "raised AssertionError")),
+    compare_with_nothing: ("raft", ("linearizable",)),
+    forget_lock_delays_in_snapshots: ("paxos", ("state",)),
 }
 
 

@@ -13,24 +13,15 @@ from typing import Protocol
 
 import msgspec
 
-from waypost.commands import (
-    Attach,
-    Command,
-    Deregister,
-    Detach,
-    Origin,
-    Register,
-    SetHealth,
-    encode_part,
-)
+from waypost.commands import Origin, encode_part
 from waypost.consensus.core import Index, Nid, Ns
 from waypost.errors import UnknownInstance, UnknownService
-from waypost.model import Health, Instance
 from waypost.sim.checkers.history import Operation, Result
 from waypost.sim.checkers.models import OK, UNKNOWN
 from waypost.sim.marks import Marks
 from waypost.sim.messages import Reply, Request
 from waypost.sim.plan import MS, Setting, Task
+from waypost.sim.work import UNTOLD, Work, subject
 
 ATTEMPT: Ns = 120 * MS
 PAUSE: Ns = 10 * MS
@@ -43,9 +34,12 @@ _KINDS = {
     "read": "resolve",
     "read_stale": "resolve",
     "read_linear": "resolve",
+    "put_key": "write",
+    "drop_key": "write",
+    "cas_key": "cas",
+    "read_key": "read",
 }
 """What the checkers call it."""
-_HEALTHS: tuple[Health, ...] = ("passing", "warning", "critical", "draining")
 
 
 class Surroundings(Protocol):
@@ -119,7 +113,7 @@ class Client:
         self._called: Ns = 0
         self._seq = 0
         self._seen: Index = 0
-        self._value = 1_000 * (1 + number)
+        self._work = Work(number)
         self._args: tuple[str, ...] = ()
 
     @property
@@ -155,38 +149,18 @@ class Client:
         self._seq += 1
         self._called = now
         self._machine = task.machine
-        service = f"svc-{task.service}"
-        commands, self._args = self._commands(task, service)
+        commands, self._args = self._work.commands(task, self._seq)
         self._request = Request(
             self.id,
             self._seq,
             0,
             task.kind,
             encode_part(commands) if commands else b"",
-            service,
+            subject(task),
             self._seen,
             STALE[task.instance % len(STALE)] if task.kind == "read_stale" else 0,
         )
         self._attempt(now)
-
-    def _commands(self, task: Task, service: str) -> tuple[list[Command], tuple[str, ...]]:
-        name = f"i{task.instance}"
-        match task.kind:
-            case "register":
-                self._value += 1
-                instance = Instance(service, name, "10.0.0.1", self._value)
-                return [Register(instance)], (name, str(self._value))
-            case "deregister":
-                return [Deregister(service, name)], (name,)
-            case "set_health":
-                health = _HEALTHS[self._seq % len(_HEALTHS)]
-                return [SetHealth(service, name, health)], (name, health)
-            case "attach":
-                return [Attach(f"session-{self._number}", f"m{task.machine}", 10_000, 2_000)], ()
-            case "detach":
-                return [Detach(f"session-{self._number}")], ()
-            case "read" | "read_stale" | "read_linear":
-                return [], ()
 
     def _attempt(self, now: Ns) -> None:
         request = self._request
@@ -198,7 +172,7 @@ class Client:
             attempt,
             request.kind,
             request.part,
-            request.service,
+            request.subject,
             request.seen,
             request.stale,
         )
@@ -245,15 +219,20 @@ class Client:
 
     def _done(self, now: Ns, request: Request, reply: Reply) -> None:
         is_read = not request.part
-        is_unknown = reply.result in (UnknownService.code, UnknownInstance.code)
-        result = UNKNOWN if is_unknown else reply.result
-        self._note(request, now, reply.instances if is_read else result, reply.index)
+        self._note(request, now, _result(request, reply), reply.index)
+        self._learn(request, reply)
         self._seen = max(self._seen, reply.index)
         self._request = None
         self._marks.hit(f"{request.kind} done")
         if not is_read and reply.result != OK:
             self._marks.hit(f"write {reply.result}")
         self._next(now)
+
+    def _learn(self, request: Request, reply: Reply) -> None:
+        if request.kind == "read_key":
+            self._work.saw(request.subject, reply.result, reply.revision)
+        elif request.kind in ("put_key", "cas_key") and reply.result == OK:
+            self._work.saw(request.subject, self._args[-1], reply.index)
 
     def _give_up(self, now: Ns) -> None:
         request = self._request
@@ -267,14 +246,14 @@ class Client:
         self._next(now)
 
     def _note(self, request: Request, back: Ns | None, result: Result, index: Index | None) -> None:
-        if request.kind in ("attach", "detach"):
+        if request.kind in UNTOLD:
             return
         stale = {"read": None, "read_stale": request.stale}.get(request.kind, 0)
         self._notebook.write(
             Origin(origin_name(request.client), request.seq),
             Operation(
                 origin_name(request.client),
-                request.service,
+                request.subject,
                 _KINDS.get(request.kind, request.kind),
                 self._args,
                 result,
@@ -284,6 +263,14 @@ class Client:
                 stale=stale,
             ),
         )
+
+
+def _result(request: Request, reply: Reply) -> Result:
+    """What the checkers are told."""
+    if request.part or request.kind == "read_key":
+        is_unknown = reply.result in (UnknownService.code, UnknownInstance.code)
+        return UNKNOWN if is_unknown else reply.result
+    return reply.instances
 
 
 def origin_name(client: int) -> str:

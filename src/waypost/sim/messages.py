@@ -45,7 +45,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: TaskKind
     part: bytes
     """Of a write: its commands."""
-    service: str
+    subject: str
+    """The service, or the key, that it is about."""
     seen: Index
     """Of a read: not older than this."""
     stale: Ns
@@ -62,6 +63,9 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``done``; ``refused``: certainly without effect; ``unknown``."""
     index: Index = 0
     result: str = ""
+    """Of a write: what came of its commands.  Of a read of a key: its value."""
     instances: Instances = ()
+    revision: int = 0
+    """Of a read of a key; 0 where there is none."""
     leader: Nid = 0
     """Whom to ask instead."""

@@ -116,6 +116,12 @@ TaskKind = Literal[
     "read",  # whatever the node asked has, but never older than what this client saw
     "read_stale",  # bounded staleness
     "read_linear",
+    "put_key",
+    "cas_key",
+    "drop_key",
+    "read_key",  # linearizable
+    "check",  # of an instance: given, reported, taken away
+    "hold",  # a holder opened and closed, its keys acquired, a transaction
 ]
 _TASK_WEIGHTS: Final[dict[TaskKind, int]] = {
     "attach": 2,
@@ -126,6 +132,12 @@ _TASK_WEIGHTS: Final[dict[TaskKind, int]] = {
     "read": 5,
     "read_stale": 4,
     "read_linear": 8,
+    "put_key": 3,
+    "cas_key": 5,
+    "drop_key": 1,
+    "read_key": 6,
+    "check": 3,
+    "hold": 4,
 }
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from waypost.catalog.snapshots import dump
 from waypost.catalog.state import Applied, Catalog
-from waypost.commands import Origin, Outcome, Refused, decode_batch, decode_part
+from waypost.commands import Origin, Outcome, decode_batch, decode_part
 from waypost.consensus.core import KIND_BATCH, Boot, Done, Entry, Index, Nid, Ns, Snap, Token, Write
 from waypost.consensus.epoch import Peer
 from waypost.consensus.settings import Settings
@@ -23,6 +23,7 @@ from waypost.replica.cluster_time import ClusterTime
 from waypost.replica.member import MakeCore, Member, MemberStatus, Step
 from waypost.replica.peer_messages import InEpoch, PeerMessage
 from waypost.replica.replica import Replica
+from waypost.sim.answering import read_at, word_of
 from waypost.sim.marks import Marks
 from waypost.sim.messages import Reply, Request
 from waypost.sim.oracle import Oracle
@@ -165,7 +166,7 @@ class Process:
                 self._serve_parked()
             case "read_stale":
                 self._read_stale(request)
-            case "read_linear":
+            case "read_linear" | "read_key":
                 token = self._next_token()
                 self._oracle.tokens.asks(self.life, token)
                 self._reads[token] = (request, self._oracle.commit)
@@ -204,7 +205,7 @@ class Process:
     def _read_stale(self, request: Request) -> None:
         fresh = self.member.status.fresh
         if fresh >= self._now - request.stale and self._applied >= request.seen:
-            self._answer_read(request)
+            self._host.reply(read_at(self.catalog, request, self._applied))
         else:
             self._marks.hit("stale read refused")
             self._refuse(request)
@@ -328,9 +329,7 @@ class Process:
     def answered(self, ticket: int, revision: int, outcomes: list[Outcome]) -> None:
         """A write was committed."""
         request = self._tickets.pop(ticket)
-        result = " ".join(
-            outcome.code if isinstance(outcome, Refused) else "ok" for outcome in outcomes
-        )
+        result = " ".join(word_of(request, outcome) for outcome in outcomes)
         self._host.reply(
             Reply(request.client, request.seq, request.attempt, "done", revision, result)
         )
@@ -344,27 +343,10 @@ class Process:
         waiting: list[Reading] = []
         for reading in self._parked:
             if self._applied >= reading.index:
-                self._answer_read(reading.request)
+                self._host.reply(read_at(self.catalog, reading.request, self._applied))
             else:
                 waiting.append(reading)
         self._parked = waiting
-
-    def _answer_read(self, request: Request) -> None:
-        records = self.catalog.service(request.service) or {}
-        instances = tuple(
-            (record.instance.id, str(record.instance.port), record.health)
-            for _, record in sorted(records.items())
-        )
-        self._host.reply(
-            Reply(
-                request.client,
-                request.seq,
-                request.attempt,
-                "done",
-                self._applied,
-                instances=instances,
-            )
-        )
 
     # Snapshots
 

@@ -7,7 +7,7 @@ import msgspec
 
 from waypost.errors import WaypostError
 from waypost.sim.checkers.history import Operation, Verdict
-from waypost.sim.checkers.models import Services
+from waypost.sim.checkers.models import Registry
 from waypost.sim.checkers.sessions import check_monotonic, check_once, check_staleness
 from waypost.sim.checkers.wgl import check_linearizable
 from waypost.sim.checkers.witness import check_witness
@@ -91,7 +91,7 @@ def run_plan(plan: Plan, *, details: bool = False) -> Outcome:
 
 def _check_history(plan: Plan, world: World, history: list[Operation]) -> Failure | None:
     """What every client was told must fit together."""
-    model = Services()
+    model = Registry()
     has_clock_faults = any(fault.kind == "clock_stop" for fault in plan.faults)
     verdicts = [
         ("linearizable", check_witness(model, history)),

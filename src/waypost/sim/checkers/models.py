@@ -127,5 +127,26 @@ class Cell:
                 return operation.args[1] if fits else state
 
 
+class Registry:
+    """Services and keys beside each other: a key's operations are those of ``Cell``."""
+
+    initial: Instances | str = ()
+
+    def __init__(self) -> None:
+        self._services = Services()
+        self._cell = Cell()
+
+    def is_read(self, operation: Operation) -> bool:
+        """A resolve, or a read of a key."""
+        return operation.kind in ("resolve", "read")
+
+    def step(self, state: Instances | str, operation: Operation) -> Instances | str | None:
+        """See ``Services`` and ``Cell``."""
+        if operation.kind in ("write", "cas", "read"):
+            return self._cell.step(state if isinstance(state, str) else "", operation)
+        assert not isinstance(state, str), f"{operation.key} is a key, not a service"
+        return self._services.step(state, operation)
+
+
 def _usable(state: Instances) -> Instances:
     return tuple(row for row in state if row[2] in ("passing", "warning"))
