@@ -22,7 +22,8 @@ messages and writes wait until they are delivered and persisted.
     seal ID X / read ID R / transfer ID TO / gone ID WHO / space ID full|free
     snapshot ID / install A>B / lost A>B      take one, carry one, lose one
     crash ID [keep=N]     of the writes under way, N reached the disk
-    restart ID [rotten=I,J] [forgets=I]       with rotten entries; with the log from I on lost
+    restart ID [rotten=I,J] [forgets=I] [loses=I]     with rotten entries; with the log from I on
+                          and the promises lost; with that log lost, and nobody noticed
     log ID ... / status [ID ...]
 
     python -m tests.consensus.scripts --rewrite [file ...]
@@ -478,6 +479,8 @@ class Stage:
             del disk.entries[int(options["forgets"]) - disk.first :]
             lost = Ballot(EPOCH, 0, 0)
             disk.hard = Hard(lost, lost, min(disk.hard.commit, disk.last), suspect=True)
+        if "loses" in options:
+            del disk.entries[int(options["loses"]) - disk.first :]
         host.boot(self.now)
         self.after(host)
 

@@ -352,10 +352,44 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "37",
-        "a-sealed-leader-serves-reads",
+        "a-sealed-leader-lets-reads-wait",
         _C + "leader",
         "if site.sealed or len(self._rounds) >= site.settings.reads_max:",
         "if len(self._rounds) >= site.settings.reads_max:",
+    ),
+    Mutant(
+        "37",
+        "a-sealed-leader-serves-reads",
+        _C + "leader",
+        "        if site.sealed or len(self._rounds) >= site.settings.reads_max:\n"
+        "            self._answer(asker, token, ok=False)\n"
+        "        elif site.now < self.lease_until:\n"
+        "            self._answer(asker, token, ok=True, index=index)\n"
+        "        else:\n"
+        "            self._rounds.read(asker, token, index)\n"
+        "\n"
+        "    def on_read(self, src: Nid, message: Read) -> None:\n"
+        '        """A follower asks."""\n'
+        "        self.read(src, message.number)\n"
+        "\n"
+        "    def serve(self) -> None:\n"
+        '        """Answer the reads that are confirmed."""\n'
+        "        if self._site.sealed:\n"
+        "            self.fail_reads()\n"
+        "            return\n",
+        "        if len(self._rounds) >= site.settings.reads_max:\n"
+        "            self._answer(asker, token, ok=False)\n"
+        "        elif site.now < self.lease_until:\n"
+        "            self._answer(asker, token, ok=True, index=index)\n"
+        "        else:\n"
+        "            self._rounds.read(asker, token, index)\n"
+        "\n"
+        "    def on_read(self, src: Nid, message: Read) -> None:\n"
+        '        """A follower asks."""\n'
+        "        self.read(src, message.number)\n"
+        "\n"
+        "    def serve(self) -> None:\n"
+        '        """Answer the reads that are confirmed."""\n',
     ),
     # Disks
     Mutant(
@@ -487,6 +521,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "handover",
         "                    entries = entries[: position + 1]\n",
         "",
+        ("member", "simulate"),
     ),
     Mutant(
         "E7",
@@ -494,6 +529,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "held_log",
         "return entry.ballot == epoch.seal_ballot and entry.kind == KIND_SEAL",
         "return True",
+        ("tests/replica/test_handover.py",),
     ),
     Mutant(
         "E7",
@@ -502,6 +538,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if seal > self.last or any(index <= seal for index in self._faulty):\n"
         "            return False\n",
         "        if seal > self.last:\n            return True\n",
+        ("tests/replica/test_handover.py",),
     ),
     Mutant(
         "E8",
@@ -509,6 +546,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "handover",
         "        self._outbox.close_gate()\n",
         "",
+        ("tests/replica/test_handover.py",),
     ),
     Mutant(
         "E9",
@@ -516,6 +554,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "handover",
         "self._run_core(epoch, boot, may_lead_first=False)",
         "self._run_core(epoch, boot, may_lead_first=True)",
+        ("member", "simulate"),
     ),
     Mutant(
         "E9",
@@ -523,6 +562,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "handover",
         "first = (1, epoch.first_leader) if epoch.first_leader else (0, 0)",
         "first = (0, 0)",
+        ("member", "simulate"),
     ),
     Mutant(
         "E11",
@@ -530,6 +570,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "member",
         "                self._pushing.begin(self._now)\n",
         "                pass\n",
+        ("member", "simulate"),
     ),
     Mutant(
         "E12",
@@ -537,6 +578,7 @@ MUTANTS: tuple[Mutant, ...] = (
         _R + "handover",
         "if self.handed >= epoch.first or epoch.first == 1:",
         "if True:",
+        ("member", "simulate"),
     ),
     Mutant(
         "E2",

@@ -6,7 +6,6 @@ is imported.  A killer that raises, or that finds a violation, has killed.
 
 import sys
 import time
-from pathlib import Path
 
 SECONDS = {"scripts": 60.0, "walk": 25.0, "member": 25.0, "simulate": 60.0}
 
@@ -78,22 +77,33 @@ def tests(paths: list[str]) -> str:
     """Tests of a floor that the simulator does not run, or that say it more simply."""
     import pytest
 
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *paths])
-    return f"tests: {' '.join(paths)}" if code == pytest.ExitCode.TESTS_FAILED else ""
+    # Waypost is a plugin of pytest, and those are imported by pytest itself, which rewrites their
+    # assertions: it would read the sources unchanged.
+    options = ["--assert=plain", "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+    code = pytest.main([*options, *paths])
+    return "" if code == pytest.ExitCode.OK else f"tests: {' '.join(paths)}"
 
 
 def main(name: str, killer: str, seconds: float) -> str:
     """Set one mutant against one killer; with the name ``none`` the code as it is."""
     from .catalogue import MUTANTS
-    from .patching import install
+    from .patching import check_in_use, install
 
-    if name != "none":
-        install(next(mutant for mutant in MUTANTS if mutant.name == name))
-    until = time.monotonic() + seconds
+    mutants = [mutant for mutant in MUTANTS if mutant.name == name]
+    assert mutants or name == "none", f"no mutant is called {name}"
+    for mutant in mutants:
+        install(mutant)
+    found = _ask(killer, time.monotonic() + seconds)
+    for mutant in mutants:
+        check_in_use(mutant)
+    return found
+
+
+def _ask(killer: str, until: float) -> str:
     if killer == "scripts":
         return scripts()
-    if killer.startswith("tests"):
-        return tests([str(Path("tests") / killer.removeprefix("tests/"))])
+    if killer.startswith("tests/"):
+        return tests([killer])
     return {"walk": walk, "member": member, "simulate": simulate}[killer](until)
 
 

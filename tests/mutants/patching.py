@@ -24,7 +24,7 @@ class _Loader(SourceFileLoader):
     def path_stats(self, path: str | bytes) -> Any:
         raise OSError("no cached bytecode of a mutant")
 
-    def get_data(self, path: str | bytes) -> bytes:
+    def get_data(self, path: str) -> bytes:
         return mutated(super().get_data(path).decode(), self._mutant).encode()
 
 
@@ -59,3 +59,13 @@ def install(mutant: Mutant) -> None:
     """Let the mutant be what is imported from here on."""
     assert mutant.module not in sys.modules, f"{mutant.module} is imported already"
     sys.meta_path.insert(0, _Finder(mutant))
+
+
+def check_in_use(mutant: Mutant) -> None:
+    """Raise if the module was never imported, or by somebody who reads the source unchanged."""
+    module = sys.modules.get(mutant.module)
+    if module is None or not isinstance(module.__loader__, _Loader):
+        raise LookupError(
+            f"{mutant.name}: {mutant.module} did not run as changed, so this killer tells nothing "
+            "of it: name one that imports it in its own process"
+        )
