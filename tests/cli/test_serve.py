@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -96,17 +97,23 @@ def test_on_a_terminal_it_says_what_it_keeps_and_what_to_paste(world: World) -> 
     for command in ("register web", "resolve web", "watch web"):
         assert f"  waypost {command}" in shown.out
     assert "--server 127.0.0.1:" in shown.out
+    assert "(xDS)" not in shown.out
 
 
-def test_on_a_terminal_it_says_where_it_keeps_its_data(world: World, tmp_path: Path) -> None:
+def test_on_a_terminal_it_says_where_it_keeps_its_data_and_where_xds_is(
+    world: World, tmp_path: Path
+) -> None:
     def stop(terminal: Terminal) -> None:
         terminal.wait_for("Ctrl-C stops it.")
         terminal.process.send_signal(signal.SIGINT)
 
     data = str(tmp_path / "data")
-    arguments = ("serve", *FREE_PORTS, "--data-dir", data)
+    arguments = ("serve", *FREE_PORTS, "--data-dir", data, "--xds-port", "0")
 
-    assert f"on disk in {data}" in world.on_a_terminal(*arguments, then=stop).out
+    shown = world.on_a_terminal(*arguments, then=stop).out
+
+    assert f"on disk in {data}" in shown
+    assert re.search(r", 127\.0\.0\.1:\d+ \(xDS\)", shown)
 
 
 def test_with_a_data_dir_what_was_acknowledged_survives_a_kill(

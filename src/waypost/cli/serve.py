@@ -254,6 +254,7 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
     native = standalone.native_address
     server = "" if native == f"{LOOPBACK}:{NATIVE_PORT}" else f" --server {native}"
     dns = standalone.dns_address and f", {standalone.dns_address} (DNS)"
+    xds = standalone.xds_address and f", {standalone.xds_address} (xDS)"
     keeps = (
         f"on disk in {data_dir}: an acknowledged write survives a crash"
         if status.durable
@@ -261,7 +262,7 @@ def _say_ready(standalone: "Standalone", data_dir: str) -> None:
     )
     print(
         f"Waypost is ready: {native} (native), http://{standalone.http_address} (HTTP)"
-        f"{dns}\n"
+        f"{dns}{xds}\n"
         f"{keeps}\n"
         "\nIn other terminals:\n"
         f"  waypost register web --port 8000{server} -- python3 -m http.server 8000\n"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,70 +12,17 @@ import pytest
 from dnslib import RR, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.servers.dns.serving import frame, read_reply, run, serving
 from tests.servers.dns.world import code, told
 
 from waypost.checks import NodeEntry
-from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig
 from waypost.servers.dns import connection
 from waypost.servers.dns.connection import Connection
+from waypost.servers.dns.counts import Counts
 from waypost.servers.dns.following import read_records, write_question
 from waypost.servers.dns.settings import DnsSettings
-from waypost.standalone import Standalone, new_event_loop
-
-
-class World:
-    """A registry and its DNS door."""
-
-    def __init__(self, standalone: Standalone) -> None:
-        self.registry = standalone.registry
-        self.family = socket.AF_INET
-        host, port = standalone.dns_address.rsplit(":", 1)
-        self.address = (host.strip("[]"), int(port))
-
-    async def register(self, service: str, instance_id: str, host: str, **fields: Any) -> None:
-        await self.registry.register(Instance(service, instance_id, host, 80, **fields), ttl_ms=0)
-
-    async def ask(self, name: str, kind: str = "A") -> DNSRecord:
-        query = DNSRecord.question(name, kind)
-        reply = DNSRecord.parse(await self.send(bytes(query.pack())))
-        assert reply.header.id == query.header.id
-        return reply
-
-    async def send(self, data: bytes) -> bytes:
-        loop = asyncio.get_running_loop()
-        with socket.socket(self.family, socket.SOCK_DGRAM) as client:
-            client.setblocking(False)
-            client.connect(self.address)
-            client.send(data)
-            async with asyncio.timeout(10):
-                return await loop.sock_recv(client, 65_535)
-
-
-@asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[World]:
-    standalone = Standalone(
-        NodeConfig(), native_port=0, http_port=None, **{"dns_port": 0, **options}
-    )
-    await standalone.start()
-    try:
-        yield World(standalone)
-    finally:
-        await standalone.stop()
-
-
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(asyncio.wait_for(story(), 60))
-
-
-def frame(query: bytes) -> bytes:
-    return struct.pack("!H", len(query)) + query
-
-
-async def read_reply(reader: asyncio.StreamReader) -> DNSRecord:
-    (length,) = struct.unpack("!H", await reader.readexactly(2))
-    return DNSRecord.parse(await reader.readexactly(length))
+from waypost.standalone import Standalone
 
 
 def test_it_is_there_only_where_it_was_asked_for() -> None:
@@ -216,7 +163,7 @@ class Deaf:
 
 def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them_and_is_not_read() -> None:
     async def story() -> None:
-        client = Connection(set(), lambda asking, query: asking.send(query))
+        client = Connection(set(), lambda asking, query: asking.send(query), Counts())
         transport: Any = Deaf()
         transport.client = client
         client.connection_made(transport)
@@ -307,6 +254,8 @@ def test_other_names_are_asked_of_others_if_we_are_told_to_and_ours_never() -> N
             assert (told(reply), reply.header.ra, reply.header.aa) == (["192.0.2.1"], 1, 0)
             assert code(await world.ask("nobody.service.waypost")) == "NXDOMAIN"
             assert other.asked == ["example.org."]
+            forwarded = {each.name: each.samples for each in world.registry.metrics()}
+            assert forwarded["waypost_dns_forwarded_total"] == [({}, 1)]
 
             plain = DNSRecord.question("example.org")
             plain.header.rd = 0

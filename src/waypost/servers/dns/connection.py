@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from waypost.servers.dns.counts import Counts
 from waypost.servers.dns.message import HEADER
 
 IDLE_S: Final = 30.0
@@ -21,10 +22,14 @@ class Connection(asyncio.Protocol):
     """Its queries in, its answers out."""
 
     def __init__(
-        self, all_of_them: "set[Connection]", answer: "Callable[[Connection, bytes], None]"
+        self,
+        all_of_them: "set[Connection]",
+        answer: "Callable[[Connection, bytes], None]",
+        counts: Counts,
     ) -> None:
         self._all = all_of_them
         self._answer = answer
+        self._counts = counts
         self._said = bytearray()
         self._is_deaf = False
         self._transport: asyncio.Transport
@@ -68,6 +73,7 @@ class Connection(asyncio.Protocol):
         at = count = 0
         while count < BATCH and not self._is_deaf and (query := _query_at(said, at)) is not None:
             if len(query) < HEADER.size:
+                self._counts.ignored += 1
                 self.abort()
                 return
             at += _LENGTH.size + len(query)
@@ -88,6 +94,7 @@ class Connection(asyncio.Protocol):
     def send(self, reply: bytes) -> None:
         """Answer one of its queries."""
         if not self._transport.is_closing():
+            self._counts.by_tcp.count(reply)
             self._transport.write(_LENGTH.pack(len(reply)) + reply)
 
     def abort(self) -> None:

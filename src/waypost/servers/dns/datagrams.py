@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from waypost.servers.dns.counts import Counts
 from waypost.servers.dns.message import QUERY_BYTES_MAX, Question
 from waypost.servers.dns.replies import Alias
 
@@ -38,10 +39,14 @@ _ROOM: Final = 64
 class Datagrams:
     """One bound socket."""
 
-    def __init__(self, family: int, address: Address, reply: Reply, elsewhere: Elsewhere) -> None:
+    def __init__(
+        self, family: int, address: Address, reply: Reply, elsewhere: Elsewhere, counts: Counts
+    ) -> None:
         """Raises ``OSError`` for an address that is taken."""
         self._reply = reply
         self._elsewhere = elsewhere
+        self._counts = counts
+        self._count = counts.by_udp.count
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -87,8 +92,11 @@ class Datagrams:
                 send(reply)
             elif reply is not None:
                 self._elsewhere(data, reply, sender, send)
+            else:
+                self._counts.ignored += 1
 
     def _send(self, sender: Address, reply: bytes) -> None:
+        self._count(reply)
         try:
             self._socket.sendto(reply, sender)
         except OSError as error:
@@ -97,6 +105,7 @@ class Datagrams:
     def _send_from(
         self, source: list[tuple[int, int, bytes]], sender: Address, reply: bytes
     ) -> None:
+        self._count(reply)
         try:
             self._socket.sendmsg([reply], source, 0, sender)
         except OSError as error:

@@ -11,6 +11,7 @@ from waypost.node.registry import Registry
 from waypost.servers.dns.answers import Zone
 from waypost.servers.dns.catalog_view import CatalogView
 from waypost.servers.dns.connection import Connection
+from waypost.servers.dns.counts import Counts
 from waypost.servers.dns.datagrams import Address, Datagrams, Send
 from waypost.servers.dns.following import read_records, write_question
 from waypost.servers.dns.forwarding import Forwarder
@@ -31,6 +32,8 @@ class DnsServer:
         settings = settings or DnsSettings()
         self._host = host
         self._port = port
+        self._registry = registry
+        self._counts = Counts()
         self._known = CatalogView(registry)
         self._zone = Zone(self._known, settings, random.random)
         self._forwarder = Forwarder(settings.forward) if settings.forward else None
@@ -56,6 +59,7 @@ class DnsServer:
         self._zone.own_address = self._own_address(address[0])
         for each in self._datagrams:
             asyncio.get_running_loop().add_reader(each, each.on_readable)
+        self._registry.count_also(self._counts.metrics)
         return address
 
     async def _open(self) -> tuple[str, int] | None:
@@ -66,7 +70,13 @@ class DnsServer:
             for listener in self._server.sockets:  # a host name may be several addresses
                 address: Address = listener.getsockname()
                 self._datagrams.append(
-                    Datagrams(listener.family, address, self._replies.reply, self._ask_elsewhere)
+                    Datagrams(
+                        listener.family,
+                        address,
+                        self._replies.reply,
+                        self._ask_elsewhere,
+                        self._counts,
+                    )
                 )
         except OSError as error:
             self._close_datagrams()
@@ -108,7 +118,7 @@ class DnsServer:
         self._known.close()
 
     def _connected(self) -> Connection:
-        return Connection(self._connections, self._answer_connection)
+        return Connection(self._connections, self._answer_connection, self._counts)
 
     def _answer_connection(self, connection: Connection, data: bytes) -> None:
         reply = self._replies.reply(data, over_tcp=True)
@@ -116,6 +126,8 @@ class DnsServer:
             connection.send(reply)
         elif reply is not None:
             self._ask_elsewhere(data, reply, connection.peer, connection.send, over_tcp=True)
+        else:
+            self._counts.ignored += 1
 
     def _ask_elsewhere(
         self,
@@ -134,6 +146,7 @@ class DnsServer:
         elif forwarder.is_full:
             send(self._unasked(data, about, SERVFAIL, over_tcp=over_tcp))
         else:
+            self._counts.forwarded += 1
             asking = self._answer_elsewhere(forwarder, data, about, send, over_tcp=over_tcp)
             task = asyncio.get_running_loop().create_task(asking)
             self._tasks.add(task)
