@@ -14,6 +14,8 @@ from tests.processes.cluster import ClusterProcesses
 
 HERE = Path(__file__).parent
 JS = ("eureka-js-client@4.5.0",)
+OPENED = ("java.lang", "java.lang.reflect", "java.text", "java.util")
+"""What its XStream looks into."""
 
 
 class Client:
@@ -93,3 +95,25 @@ def js_client(directory: Path, *arguments: str) -> Client:
     shutil.copy(HERE / "js_client.js", program)
     (directory / "node_modules").symlink_to(cached(JS, install) / "node_modules")
     return Client(directory, [node, str(program), *arguments])
+
+
+def java_client(directory: Path, *arguments: str) -> Client:
+    """Netflix's own, that of Spring Cloud."""
+    java, javac, mvn = shutil.which("java"), shutil.which("javac"), shutil.which("mvn")
+    assert java is not None, "Java is not installed: apt-get install default-jdk-headless"
+    assert javac is not None, "its compiler is not: apt-get install default-jdk-headless"
+    assert mvn is not None, "Maven is not installed: apt-get install maven"
+    program, pom = HERE / "JavaClient.java", HERE / "pom.xml"
+
+    def install(place: Path) -> None:
+        shutil.copy(pom, place)
+        fetch = [mvn, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={place}"]
+        subprocess.run(fetch, cwd=place, check=True, timeout=100)
+        subprocess.run([javac, "-cp", f"{place}/*", "-d", place, program], check=True, timeout=60)
+
+    place = cached((pom.read_text(), program.read_text()), install)
+    opened = [word for each in OPENED for word in ("--add-opens", f"java.base/{each}=ALL-UNNAMED")]
+    small = ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    return Client(
+        directory, [java, *small, *opened, "-cp", f"{place}/*:{place}", "JavaClient", *arguments]
+    )

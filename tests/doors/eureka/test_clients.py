@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.doors.eureka.programs import Client, js_client, python_client, servers
+from tests.doors.eureka.programs import Client, java_client, js_client, python_client, servers
 from tests.doors.over_http import Api, eventually
 from tests.doors.prometheus.program import Prometheus, Scraped
 from tests.processes.cluster import ClusterProcesses
 
 Start = Callable[..., Client]
+CLIENTS = [python_client, js_client, java_client]
 
 
 def sees(client: Client, app: str, expected: dict[str, str]) -> None:
@@ -30,7 +31,7 @@ def health_is(api: Api, service: str, instance_id: str, expected: str) -> None:
 
 
 @pytest.mark.slow  # they ask once a second
-@pytest.mark.parametrize("start", [python_client, js_client], ids=["py", "js"])
+@pytest.mark.parametrize("start", CLIENTS, ids=["py", "js", "java"])
 def test_a_client_registers_and_sees_what_comes_fails_drains_and_goes(
     cluster: ClusterProcesses, api: Api, tmp_path: Path, start: Start
 ) -> None:
@@ -63,7 +64,7 @@ def test_a_client_registers_and_sees_what_comes_fails_drains_and_goes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", [python_client, js_client], ids=["py", "js"])
+@pytest.mark.parametrize("start", CLIENTS, ids=["py", "js", "java"])
 def test_a_client_keeps_its_registration_and_sees_more_while_the_leader_dies(
     cluster: ClusterProcesses, api: Api, tmp_path: Path, start: Start
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_client_keeps_its_registration_and_sees_more_while_the_leader_dies(
     api.register("billing", "b-1")
     with start(tmp_path / "client", nodes, "shop", "shop-host", "9000") as client:
         sees(client, "billing", {"b-1": "UP"})
+        health_is(api, "shop", "shop-host", "passing")
         life = api.instances("shop")["shop-host"]["incarnation"]
 
         leader.kill()
@@ -103,6 +105,27 @@ def test_an_override_by_the_python_client_holds_until_it_is_removed(
         health_is(api, "shop", "s-1", "critical")
         client.say("no-status")
         health_is(api, "shop", "s-1", "passing")  # it registered, as its heartbeat was told to
+
+
+@pytest.mark.slow
+def test_the_java_client_says_how_it_is_and_keeps_to_deltas(
+    cluster: ClusterProcesses, api: Api, tmp_path: Path
+) -> None:
+    with java_client(tmp_path / "client", servers(cluster), "shop", "s-1", "9000") as client:
+        health_is(api, "shop", "s-1", "passing")
+        sees(client, "shop", {"s-1": "UP"})
+        for said, health in (
+            ("DOWN", "critical"),
+            ("OUT_OF_SERVICE", "draining"),
+            ("UP", "passing"),
+        ):
+            client.say(f"say {said}")
+            health_is(api, "shop", "s-1", health)
+            sees(client, "shop", {"s-1": said})
+        whole = client.log().count("Getting all instance registry info")
+        api.register("billing", "b-1")
+        sees(client, "billing", {"b-1": "UP"})
+        assert client.log().count("Getting all instance registry info") == whole
 
 
 @pytest.mark.slow

@@ -203,8 +203,6 @@ async def test_what_is_not_there_is_404_and_says_so(world: Mounted) -> None:
         ("GET", "instances/x"),
         ("GET", "vips/billing"),
         ("GET", "svips/orders"),
-        ("PUT", "apps/ORDERS/x"),
-        ("PUT", "apps/BILLING/x?status=UP"),
         ("DELETE", "apps/ORDERS/x"),
         ("PUT", "apps/ORDERS/x/status?value=UP"),
         ("DELETE", "apps/ORDERS/x/status"),
@@ -228,6 +226,15 @@ async def test_a_heartbeat_keeps_the_lease_and_says_when_to_register_again(
     await world.ask(f"{ONE}?lastDirtyTimestamp=1600000000000", method="PUT")
     await world.ask(f"{ONE}?lastDirtyTimestamp=nonsense", method="PUT")
     await world.ask(f"{ONE}?status=UP&lastDirtyTimestamp=1700000000001", 404, method="PUT")
+
+
+@served
+async def test_a_heartbeat_of_what_is_unknown_is_404_without_a_body(world: Mounted) -> None:
+    await register(world)
+    for path in ("apps/ORDERS/x", "apps/BILLING/x?status=UP", "apps/ORDERS/x?lastDirtyTimestamp=9"):
+        answer = await world.ask(f"/eureka/{path}", 404, method="PUT")
+        assert not answer.content
+        assert answer.headers["x-waypost-error"].startswith("unknown-")
 
 
 @served

@@ -184,6 +184,15 @@ class EurekaDoor:
         return Response(status_code=204)
 
     async def _renew(self, request: Request, app: str, instance: str) -> Response:
+        try:
+            await self._refresh(request, app, instance)
+        except (UnknownService, UnknownInstance, UnknownSession) as error:
+            # Netflix's client reads any body of this answer as an instance, fails at a text, and
+            # then never registers again.
+            return Response(status_code=404, headers={"x-waypost-error": error.code})
+        return Response()
+
+    async def _refresh(self, request: Request, app: str, instance: str) -> None:
         service, own_id = service_of(app), id_of(instance)
         try:
             await self._registry.renew(service, own_id)
@@ -197,7 +206,6 @@ class EurekaDoor:
             raise UnknownInstance("its override was removed: register it again to say how it is")
         if _MILLIS.fullmatch(dirty) and 0 < dirty_ms_of(record) < int(dirty):
             raise UnknownInstance("it has changed since it registered: register it again")
-        return Response()
 
     async def _cancel(self, app: str, instance: str) -> Response:
         await self._registry.deregister(service_of(app), id_of(instance))
