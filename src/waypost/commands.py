@@ -167,12 +167,55 @@ class CheckKey(msgspec.Struct, frozen=True, array_like=True, tag=38, gc=False):
     holder: str | None = None
 
 
-Operation = PutKey | DropKey | ReadKey | CheckKey
+class OnNode(msgspec.Struct, frozen=True, array_like=True, tag=40, gc=False):
+    """Within a transaction: read a node, set its entry, or remove it and all that is on it.
+
+    ``cas`` as for a key.  ``is_server``: it is there, even if nobody registered it.
+    """
+
+    verb: Literal["get", "set", "delete"]
+    entry: NodeEntry
+    cas: int = -1
+    is_server: bool = False
+
+
+class OnService(msgspec.Struct, frozen=True, array_like=True, tag=41, gc=False):
+    """Within a transaction: the instance on a node that has one of these ids, in any service.
+
+    Set, it is ``instance`` from then on: under the id that it has, or else under that one's.
+    """
+
+    verb: Literal["get", "set", "delete"]
+    node: NodeName
+    ids: tuple[InstanceId, ...]
+    instance: Instance | None = None
+    cas: int = -1
+    is_server: bool = False
+
+
+class OnCheck(msgspec.Struct, frozen=True, array_like=True, tag=42, gc=False):
+    """Within a transaction: the check with that id, of a node or of what is on it.
+
+    Set, it belongs to the instance with one of these ids, or to the node if there are none.
+    """
+
+    verb: Literal["get", "set", "delete"]
+    node: NodeName
+    check: Check
+    ids: tuple[InstanceId, ...] = ()
+    status: CheckStatus = "critical"
+    output: str = ""
+    cas: int = -1
+    is_server: bool = False
+
+
+KeyOperation = PutKey | DropKey | ReadKey | CheckKey
+Operation = KeyOperation | OnNode | OnService | OnCheck
 """What a transaction is made of."""
 
 
 class Transact(msgspec.Struct, frozen=True, array_like=True, tag=36, gc=False):
-    """Do all of the operations, or none.  Yields bytes: a ``keyspace.Transacted``."""
+    """Do all of the operations, or none.  Yields bytes: a ``transacting.Transacted``."""
 
     operations: list[Operation]
 
@@ -188,7 +231,7 @@ class FireEvent(msgspec.Struct, frozen=True, array_like=True, tag=39, gc=False):
     tag: str = ""
 
 
-KeyCommand = PutKey | DropKey | OpenHolder | CloseHolder | Transact | FireEvent
+KeyCommand = PutKey | DropKey | OpenHolder | CloseHolder | FireEvent
 """What is done to keys, and to those who hold them; no client sends these with an origin."""
 
 
@@ -263,6 +306,7 @@ Command = (
     | CheckCommand
     | ReapCheck
     | KeyCommand
+    | Transact
 )
 ClientCommand = Register | Deregister | SetHealth | CheckCommand
 """What a client may put into a write; the others are for the node that owns its session."""

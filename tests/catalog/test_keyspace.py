@@ -8,16 +8,15 @@ from hypothesis import strategies as st
 
 from waypost.catalog.holders import HOLDERS_MAX, session_of
 from waypost.catalog.keys import Pair
-from waypost.catalog.keyspace import (
-    EVENTS_MAX,
+from waypost.catalog.keyspace import EVENTS_MAX, Miss
+from waypost.catalog.snapshots import digest, dump, load
+from waypost.catalog.state import Applied, Catalog
+from waypost.catalog.transacting import (
     OPERATIONS_MAX,
     READ_BYTES_MAX,
-    Miss,
     Transacted,
     decode_transacted,
 )
-from waypost.catalog.snapshots import digest, dump, load
-from waypost.catalog.state import Applied, Catalog
 from waypost.checks import Check, NodeEntry
 from waypost.commands import (
     Attach,
@@ -31,6 +30,7 @@ from waypost.commands import (
     DropNode,
     Expire,
     FireEvent,
+    KeyOperation,
     LogBatch,
     OpenHolder,
     Operation,
@@ -352,7 +352,7 @@ def test_the_latest_events_are_kept() -> None:
 KEYS = st.sampled_from(["a", "a/1", "a/2", "b"])
 HOLDERS = st.sampled_from(["h-1", "h-2"])
 CAS = st.sampled_from([-1, -1, 0, 1, 2, 3, 5, 8])
-OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
+OPERATIONS: st.SearchStrategy[KeyOperation] = st.one_of(
     st.builds(
         PutKey,
         KEYS,
@@ -448,6 +448,8 @@ class Naive:
                 return self.check(it)
             case ReadKey():
                 return it.is_prefix or it.may_miss or it.key in self.keys
+            case _:
+                raise AssertionError(it)
 
     def apply(self, it: Command, revision: int, now_ms: int) -> None:
         match it:

@@ -9,8 +9,10 @@ from tests.contract.engines import ASKING, KEEPING, OF_SEVERAL, OUTLIVING, on
 from tests.contract.telling import told
 
 from waypost.catalog.keys import Pair
-from waypost.commands import CheckKey, DropKey, OpenHolder, PutKey, ReadKey
+from waypost.checks import NodeEntry
+from waypost.commands import CheckKey, DropKey, OnNode, OnService, OpenHolder, PutKey, ReadKey
 from waypost.errors import Unavailable, UnknownHolder, WaypostError
+from waypost.model import Instance
 from waypost.node.key_verbs import KeyVerbs
 
 TTL_MS = 1_000
@@ -85,6 +87,27 @@ async def test_a_transaction_is_seen_whole_or_not_at_all(cluster: Cluster, servi
         found = await find(cluster, name, a)
         assert found is not None
         assert (found.value, found.revision) == (b"1", revision)
+
+
+@told
+async def test_a_transaction_registers_a_node_and_a_service_with_a_key_or_none_of_them(
+    cluster: Cluster, service: str
+) -> None:
+    verbs, ids = keys(cluster, cluster.names[-1]), ("i",)
+    node, key = f"node-of-{service}", f"{service}/key"
+    given = OnService("set", node, ids, Instance(service, "i", "10.0.0.1", 80, node=node))
+
+    _, failed = await verbs.transact([PutKey(key, b""), given])
+    revision, done = await verbs.transact([OnNode("set", NodeEntry(node)), given, PutKey(key, b"")])
+
+    assert [(number, miss.kind) for number, miss in failed.missed] == [(1, "no-node")]
+    assert done.missed == []
+    for name in cluster.names:
+        found = await find(cluster, name, key)
+        catalog = cluster.up[name].node.catalog
+        assert found is not None
+        assert found.revision == catalog.nodes.entries[node].revision == revision
+        assert catalog.nodes.on(node) == [(service, "i")]
 
 
 @told

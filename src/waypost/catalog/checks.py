@@ -11,6 +11,8 @@ checks of each owner stand by id, and there is one at least; ``revisions`` names
 have an instance; ``count`` is that of all checks.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from waypost.catalog.nodes import Key
@@ -72,6 +74,18 @@ class Checks:
         """Look a check up, of a node if one is named, or else of an instance."""
         states = self.nodes.get(node, ()) if node else self.own(key)
         return next((state for state in states if state.check.id == check_id), None)
+
+    def part(self, nodes: Iterable[NodeName], keys: Iterable[Key]) -> "Checks":
+        """Copy what there is of these nodes and instances, and how many there are of all."""
+        copy = Checks()
+        for key in keys:
+            if key in self.instances:
+                copy.instances[key] = self.instances[key]
+            if key[0] in self.revisions:
+                copy.revisions[key[0]] = self.revisions[key[0]]
+        copy.nodes = {name: self.nodes[name] for name in nodes if name in self.nodes}
+        copy.revision, copy.count = self.revision, self.count
+        return copy
 
     def declare(self, key: Key, node: NodeName, health: Health, why: str) -> tuple[Health, str]:
         """Take what an instance on a node declares; tell how it is with all its checks."""

@@ -1,8 +1,7 @@
 """What each command does to keys, to those who hold them, and to the latest events.
 
-All of it is total: a condition that does not hold is an outcome.  A transaction works on a
-``Draft``, which is thrown away unless every operation went through; so its operations see what
-those before them did, and nobody else sees half of it.
+All of it is total: a condition that does not hold is an outcome.  The operations of a transaction
+(``transacting``) work on a ``Draft``, which is thrown away unless all of them went through.
 
 Knows no clock and no connection: time is the stamp of the entry, and a holder's lease is a session.
 """
@@ -21,21 +20,16 @@ from waypost.commands import (
     DropKey,
     FireEvent,
     KeyCommand,
+    KeyOperation,
     OpenHolder,
-    Operation,
     Outcome,
     PutKey,
     ReadKey,
     Refused,
-    Transact,
 )
 from waypost.errors import Invalid, UnknownHolder
 from waypost.model import Revision, SessionId
 
-OPERATIONS_MAX: Final = 64
-"""Of one transaction."""
-READ_BYTES_MAX: Final = 1 << 20
-"""That one transaction reads."""
 EVENTS_MAX: Final = 256
 
 MissKind = Literal[
@@ -49,6 +43,9 @@ MissKind = Literal[
     "revision",
     "holder",
     "too-large",
+    "no-node",
+    "no-service",
+    "full",
 ]
 
 
@@ -57,16 +54,7 @@ class Miss(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     kind: MissKind
     found: str = ""
-    """The revision or the holder that there is instead."""
-
-
-class Transacted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What came of a transaction: nothing was done if anything missed."""
-
-    pairs: list[Pair]
-    """What was read, and, without their values, what was set or checked, in order."""
-    missed: list[tuple[int, Miss]]
-    """Which operations did not go through."""
+    """The revision or the holder that there is instead; or what is full, and what to do."""
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -88,15 +76,6 @@ class Touched(msgspec.Struct):
     keys: dict[str, None] = {}
     holders: bool = False
     events: bool = False
-
-
-_encoder = msgspec.msgpack.Encoder()
-_transacted_decoder = msgspec.msgpack.Decoder(Transacted)
-
-
-def decode_transacted(outcome: bytes) -> Transacted:
-    """Read what ``Transact`` yielded."""
-    return _transacted_decoder.decode(outcome)
 
 
 class Keyspace:
@@ -134,8 +113,6 @@ class Keyspace:
                 return 1
             case DropKey():
                 return self._drop_alone(command, revision)
-            case Transact():
-                return _encoder.encode(self._transact(command.operations, revision, now_ms))
             case OpenHolder():
                 return self._open(command, revision, has_session=has_session)
             case CloseHolder():
@@ -174,10 +151,28 @@ class Keyspace:
         touched.holders = True
         return 1
 
-    def read(self, operations: list[Operation], now_ms: int) -> Transacted:
-        """Do a transaction that only reads, now."""
-        assert all(isinstance(each, ReadKey | CheckKey) for each in operations)
-        return self._attempt(Draft(self.keys), operations, 0, now_ms)
+    def operate(
+        self, draft: Draft, operation: KeyOperation, revision: Revision, now_ms: int, room: int
+    ) -> list[Pair] | Miss:
+        """Do an operation of a transaction to a draft, reading no more bytes than ``room``."""
+        match operation:
+            case PutKey():
+                done = self._put(draft, operation, revision, now_ms)
+                return done if isinstance(done, Miss) else [_without_value(done)]
+            case DropKey():
+                gone = self._drop(draft, operation, revision)
+                return gone if isinstance(gone, Miss) else []
+            case ReadKey():
+                return _read(draft, operation, room)
+            case CheckKey():
+                return _check(draft.find(operation.key), operation)
+            case _:
+                assert_never(operation)
+
+    def commit(self, draft: Draft, revision: Revision) -> None:
+        """Keep what was done to a draft."""
+        if changed := draft.commit(revision):
+            self._touch().keys.update(dict.fromkeys(changed))
 
     # What commands are made of
 
@@ -234,47 +229,6 @@ class Keyspace:
         if gone:
             self._touch().keys.update(dict.fromkeys(gone))
         return 1
-
-    def _transact(self, operations: list[Operation], revision: Revision, now_ms: int) -> Transacted:
-        draft = Draft(self.keys)
-        done = self._attempt(draft, operations[:OPERATIONS_MAX], revision, now_ms)
-        if len(operations) > OPERATIONS_MAX:
-            return Transacted([], [*done.missed, (OPERATIONS_MAX, Miss("too-large"))])
-        if not done.missed and (changed := draft.commit(revision)):
-            self._touch().keys.update(dict.fromkeys(changed))
-        return done
-
-    def _attempt(
-        self, draft: Draft, operations: list[Operation], revision: Revision, now_ms: int
-    ) -> Transacted:
-        pairs: list[Pair] = []
-        missed: list[tuple[int, Miss]] = []
-        room = READ_BYTES_MAX
-        for number, operation in enumerate(operations):
-            came = self._operate(draft, operation, revision, now_ms, room)
-            if isinstance(came, Miss):
-                missed.append((number, came))
-            else:
-                pairs += came
-                room -= sum(len(pair.value) + len(pair.key) for pair in came)
-        return Transacted([] if missed else pairs, missed)
-
-    def _operate(
-        self, draft: Draft, operation: Operation, revision: Revision, now_ms: int, room: int
-    ) -> list[Pair] | Miss:
-        match operation:
-            case PutKey():
-                done = self._put(draft, operation, revision, now_ms)
-                return done if isinstance(done, Miss) else [_without_value(done)]
-            case DropKey():
-                gone = self._drop(draft, operation, revision)
-                return gone if isinstance(gone, Miss) else []
-            case ReadKey():
-                return _read(draft, operation, room)
-            case CheckKey():
-                return _check(draft.find(operation.key), operation)
-            case _:
-                assert_never(operation)
 
     def _open(self, command: OpenHolder, revision: Revision, *, has_session: bool) -> Outcome:
         if not command.id or self.holders.find(command.id) is not None:

@@ -7,6 +7,8 @@ its node.  An instance that names none costs nothing here.
 Invariant: ``on`` lists exactly the instances that name a node, and no node without any.
 """
 
+from collections.abc import Iterable
+
 from waypost.checks import NodeEntry, NodeName
 from waypost.model import InstanceId, Revision, ServiceName
 
@@ -28,10 +30,21 @@ class Nodes:
         """List the instances on a node, by service and id."""
         return sorted(self._on.get(name, ()))
 
+    def has_any(self, name: NodeName) -> bool:
+        """Whether an instance is on a node."""
+        return name in self._on
+
     @property
     def names(self) -> list[NodeName]:
         """The nodes that have an entry or an instance, by name."""
         return sorted({**self.entries, **self._on})
+
+    def part(self, names: Iterable[NodeName]) -> "Nodes":
+        """Copy all entries, and of these nodes which instances are on them."""
+        copy = Nodes()
+        copy.entries, copy.revision = dict(self.entries), self.revision
+        copy._on = {name: dict(self._on[name]) for name in names if name in self._on}
+        return copy
 
     def moved(self, key: Key, before: NodeName, node: NodeName) -> None:
         """An instance is on another node now; the empty name stands for none."""

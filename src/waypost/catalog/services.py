@@ -29,3 +29,10 @@ class Service:
         """Of the latest change of any of its instances, one that is gone included."""
         self.orphans: dict[InstanceId, None] = {}
         self.bucket: Bucket | None = None
+
+    def copy(self) -> "Service":
+        """Copy it: its records and its bucket are immutable."""
+        copy = Service(self.name)
+        copy.records, copy.revision = dict(self.records), self.revision
+        copy.orphans, copy.bucket = dict(self.orphans), self.bucket
+        return copy

@@ -19,13 +19,13 @@ from itertools import islice
 
 import msgspec
 
-from waypost.catalog.checking import Checking
 from waypost.catalog.directory import WHY_CONNECTION_LOST, identity
 from waypost.catalog.history import History
 from waypost.catalog.keyspace import Touched
 from waypost.catalog.services import Service, is_orphan
 from waypost.catalog.sessions import HELD_ROOM_MIN, Session, pruned
 from waypost.catalog.sharing import Pool
+from waypost.catalog.transacting import Transacting
 from waypost.commands import (
     Attach,
     Command,
@@ -40,6 +40,7 @@ from waypost.commands import (
     SetHealth,
     Suspect,
     Sweep,
+    Transact,
 )
 from waypost.errors import Invalid, Superseded, UnknownInstance, UnknownService, UnknownSession
 from waypost.model import (
@@ -76,7 +77,7 @@ class Applied(msgspec.Struct, frozen=True):
     """Of which services a check changed, or a node; the empty name stands for a node itself."""
 
 
-class Catalog(Checking):
+class Catalog(Transacting):
     """The directory, and what commands do to it."""
 
     def __init__(self, history: History | None = None) -> None:
@@ -128,7 +129,7 @@ class Catalog(Checking):
             case Register():
                 return self._register(command)
             case _:
-                if isinstance(command, KeyCommand):
+                if isinstance(command, KeyCommand | Transact):
                     return self._keyed(command)
                 return self._check(command)
 

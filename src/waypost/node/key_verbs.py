@@ -10,17 +10,13 @@ the one that was asked takes the session over.
 
 import uuid
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from waypost.catalog.holders import Holder, holder_of, session_of
 from waypost.catalog.keys import KEY_BYTES_MAX, PAIR_BYTES, VALUE_BYTES_MAX
-from waypost.catalog.keyspace import (
-    OPERATIONS_MAX,
-    Keyspace,
-    Transacted,
-    decode_transacted,
-    unknown_holder,
-)
+from waypost.catalog.keyspace import Keyspace, unknown_holder
+from waypost.catalog.transacting import OPERATIONS_MAX, Transacted, decode_transacted, is_read
+from waypost.checks import check_check, check_check_id, check_node, check_node_name
 from waypost.commands import (
     Attach,
     CheckKey,
@@ -29,6 +25,9 @@ from waypost.commands import (
     Detach,
     DropKey,
     FireEvent,
+    OnCheck,
+    OnNode,
+    OnService,
     OpenHolder,
     Operation,
     PutKey,
@@ -42,7 +41,7 @@ from waypost.errors import (
     UnknownHolder,
     UnknownSession,
 )
-from waypost.model import Revision
+from waypost.model import Revision, check_instance
 from waypost.node.key_waits import KeyWaits
 from waypost.node.node import Node
 from waypost.node.refusal import raised
@@ -105,17 +104,12 @@ class KeyVerbs:
                 "several transactions",
                 field="operations",
             )
-        is_reading = True
         for operation in operations:
+            _check_operation(operation)
             if isinstance(operation, PutKey):
                 self._check_put(operation)
-            else:
-                is_prefix = isinstance(operation, DropKey | ReadKey) and operation.is_prefix
-                _check_key(operation.key, may_be_empty=is_prefix)
-            is_reading = is_reading and isinstance(operation, ReadKey | CheckKey)
-        if is_reading:
-            catalog = self._node.catalog
-            return catalog.revision, self.space.read(operations, catalog.now_ms)
+        if all(is_read(each) for each in operations):
+            return self._node.catalog.revision, self._node.catalog.look(operations)
         puts = [each for each in operations if isinstance(each, PutKey)]
         self._check_room(puts)
         done = await self._write([Transact(operations)])
@@ -260,6 +254,28 @@ class KeyVerbs:
                 f"keys: they take {keys.size >> 10} KiB, and may take {limit >> 10}: remove some, "
                 "or start every node with a larger --keys-max"
             )
+
+
+def _check_operation(operation: Operation) -> None:
+    """Raise ``Invalid`` unless all that it says is within limits, a value aside."""
+    match operation:
+        case PutKey() | CheckKey():
+            _check_key(operation.key)
+        case DropKey() | ReadKey():
+            _check_key(operation.key, may_be_empty=operation.is_prefix)
+        case OnNode():
+            check_node(operation.entry)
+        case OnService():
+            check_node_name(operation.node)
+            if operation.instance is not None:
+                check_instance(operation.instance)
+        case OnCheck():
+            check_node_name(operation.node)
+            check_check_id(operation.check.id)
+            if operation.verb == "set":
+                check_check(operation.check)
+        case _:
+            assert_never(operation)
 
 
 def _check_key(key: str, *, may_be_empty: bool = False) -> None:

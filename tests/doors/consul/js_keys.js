@@ -85,6 +85,21 @@ async function transactions() {
   ];
   await assert.rejects(consul.transaction.create(steps));
   assert.equal((await consul.kv.get("t/a")).Value, "x");
+
+  const web = { ID: "web-1", Service: "txn-js", Port: 80 };
+  const made = await consul.transaction.create([
+    { Node: { Verb: "set", Node: { Node: "txn-2", Address: "10.0.0.2" } } },
+    { Service: { Verb: "set", Node: "txn-2", Service: web } },
+    { Check: { Verb: "set", Check: { Node: "txn-2", CheckID: "up", Status: "warning" } } },
+  ]);
+  assert.deepEqual(made.Results.flatMap(Object.keys), ["Node", "Service", "Check"]);
+  const [found] = await consul.health.service({ service: "txn-js" });
+  assert.equal(found.Checks.find((check) => check.CheckID === "up").Status, "warning");
+  const node = { Verb: "delete", Node: { Node: "txn-2" } };
+  const missing = { Verb: "get", Check: { Node: "txn-2", CheckID: "none" } };
+  await assert.rejects(consul.transaction.create([{ Check: missing }, { Node: node }]));
+  await consul.transaction.create([{ Node: node }]);
+  assert.deepEqual(await consul.health.service({ service: "txn-js" }), []);
 }
 
 async function main() {

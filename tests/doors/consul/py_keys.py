@@ -109,6 +109,31 @@ def transactions(c):
         ],
     )
     assert c.kv.get("t/a")[1]["Value"] == b"x"
+    catalog_transactions(c, value)
+
+
+def catalog_transactions(c, value):
+    web = {"ID": "web-1", "Service": "txn-web", "Port": 80}
+    check = {"Node": "txn-1", "CheckID": "up", "ServiceID": "web-1", "Status": "passing"}
+    done = c.txn.put(
+        [
+            {"Node": {"Verb": "set", "Node": {"Node": "txn-1", "Address": "10.0.0.1"}}},
+            {"Service": {"Verb": "set", "Node": "txn-1", "Service": web}},
+            {"Check": {"Verb": "set", "Check": check}},
+            {"KV": {"Verb": "set", "Key": "t/b", "Value": value}},
+        ]
+    )
+    assert [list(each) for each in done["Results"]] == [["Node"], ["Service"], ["Check"], ["KV"]]
+    _, (found,) = c.health.service("txn-web", passing=True)
+    assert (found["Node"]["Address"], found["Service"]["Port"]) == ("10.0.0.1", 80)
+    read = {"Service": {"Verb": "get", "Node": "txn-1", "Service": {"ID": "web-1"}}}
+    index = c.txn.put([read])["Results"][0]["Service"]["ModifyIndex"]
+    stale = {"Verb": "cas", "Node": "txn-1", "Service": {**web, "ModifyIndex": index + 1}}
+    node = {"Verb": "delete", "Node": {"Node": "txn-1"}}
+    assert raises(c.txn.put, [{"Service": stale}, {"Node": node}])
+    assert c.txn.put([read])["Results"][0]["Service"]["ModifyIndex"] == index
+    c.txn.put([{"Node": node}])
+    assert c.health.service("txn-web")[1] == []
 
 
 def events(c):

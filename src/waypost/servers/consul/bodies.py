@@ -11,6 +11,7 @@ import msgspec
 from waypost.servers.consul.refusals import Refusal
 
 _T = TypeVar("_T")
+UINT64_MAX: Final = 2**64 - 1
 ALIASES: Final = {"args": "scriptargs"}
 
 

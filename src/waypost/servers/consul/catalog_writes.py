@@ -49,6 +49,11 @@ class DeregisterForm(msgspec.Struct):
     checkid: str = ""
 
 
+def is_uuid(text: str) -> bool:
+    """Whether it may be the id of a node."""
+    return _UUID.fullmatch(text) is not None
+
+
 async def register(call: Call) -> Reply:
     """Register a node, and with it a service and checks."""
     form = await call.body(RegisterForm)
@@ -57,7 +62,7 @@ async def register(call: Call) -> Reply:
         raise Refusal(500, "Must provide node")
     if not form.address and not form.skipnodeupdate:
         raise Refusal(500, "Must provide address if SkipNodeUpdate is not set")
-    if form.id and not _UUID.fullmatch(form.id):
+    if form.id and not is_uuid(form.id):
         raise Refusal(500, f"Bad node ID: {form.id[:80]!r} is not a UUID")
     catalog = call.registry.catalog
     commands: list[Command] = []

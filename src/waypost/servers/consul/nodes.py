@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from waypost.catalog.directory import Directory
+from waypost.catalog.transacting import IMPLIED_REVISION
 from waypost.checks import NodeEntry
 from waypost.model import Instance, Revision
 from waypost.servers.consul.names import node_of
@@ -50,18 +51,23 @@ class Nodes:
         found = self._known.get(key)
         if found is None:
             entry = self._catalog.nodes.entries.get(name) or NodeEntry(name)
-            address = self.address(name, otherwise)
-            found = self._known[key] = {
-                "ID": entry.id or str(uuid.uuid5(_NAMESPACE, name)),
-                "Node": name,
-                "Address": address,
-                "Datacenter": DATACENTER,
-                "TaggedAddresses": entry.tagged_addresses or tagged(address),
-                "Meta": entry.meta,
-                "CreateIndex": entry.revision or 1,
-                "ModifyIndex": entry.revision or 1,
-            }
+            found = self._known[key] = self.entry(entry, otherwise)
         return found
+
+    def entry(self, entry: NodeEntry, otherwise: str = "") -> dict[str, Any]:
+        """A node with an entry, which may be another than the one of now."""
+        name = entry.name
+        address = entry.address or self.address(name, otherwise)
+        return {
+            "ID": entry.id or str(uuid.uuid5(_NAMESPACE, name)),
+            "Node": name,
+            "Address": address,
+            "Datacenter": DATACENTER,
+            "TaggedAddresses": entry.tagged_addresses or tagged(address),
+            "Meta": entry.meta,
+            "CreateIndex": entry.revision or IMPLIED_REVISION,
+            "ModifyIndex": entry.revision or IMPLIED_REVISION,
+        }
 
     def all(self) -> dict[str, str]:
         """The names of all nodes, in order, each with what its address would be otherwise."""

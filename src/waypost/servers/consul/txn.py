@@ -1,30 +1,31 @@
-"""``/v1/txn``: several operations on keys, all of them or none.
+"""``/v1/txn``: operations on keys, nodes, services and checks, all of them or none.
 
 One that only reads is answered from this node, as fresh as its flags ask; any other goes through
-the log.  Operations on nodes, services and checks are not supported, and are refused whole.
+the log, as one command.  Operations on anything but keys are read by ``txn_catalog``.
 
 Source: Consul's documentation of transactions, and ``agent/consul/state/txn`` of 1.16.
 """
 
 import base64
 import binascii
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
 from waypost.catalog.keys import VALUE_BYTES_MAX
-from waypost.catalog.keyspace import OPERATIONS_MAX, Miss, Transacted
-from waypost.commands import CheckKey, DropKey, PutKey, ReadKey
-from waypost.commands import Operation as KeyOperation
-from waypost.servers.consul.bodies import decode
-from waypost.servers.consul.kv import PairView, pair_view
+from waypost.catalog.keyspace import Miss
+from waypost.catalog.transacting import OPERATIONS_MAX, Transacted, is_read
+from waypost.commands import CheckKey, DropKey, KeyOperation, PutKey, ReadKey
+from waypost.commands import Operation as Part
+from waypost.servers.consul import txn_catalog
+from waypost.servers.consul.bodies import UINT64_MAX, decode
+from waypost.servers.consul.kv import pair_view
+from waypost.servers.consul.nodes import Nodes
 from waypost.servers.consul.operations import Call, Operation, check_datacenter
 from waypost.servers.consul.refusals import Refusal
 from waypost.servers.consul.replies import Reply
 from waypost.servers.consul.topics import CONSTANT
-
-_UINT64_MAX: Final = 2**64 - 1
-_WRITES: Final = frozenset(("set", "delete", "delete-cas", "delete-tree", "cas", "lock", "unlock"))
+from waypost.servers.consul.txn_catalog import CheckStep, NodeStep, Places, ServiceStep
 
 
 class _Kv(msgspec.Struct):
@@ -36,15 +37,15 @@ class _Kv(msgspec.Struct):
     session: str = ""
 
 
-class _Step(msgspec.Struct):
+class _Given(msgspec.Struct):
     kv: _Kv | None = None
-    node: dict[str, Any] | None = None
-    service: dict[str, Any] | None = None
-    check: dict[str, Any] | None = None
+    node: NodeStep | None = None
+    service: ServiceStep | None = None
+    check: CheckStep | None = None
 
 
-class _Result(msgspec.Struct, frozen=True):
-    kv: PairView = msgspec.field(name="KV")
+_Step = _Kv | NodeStep | ServiceStep | CheckStep | None
+"""None says nothing."""
 
 
 class _Error(msgspec.Struct, rename="pascal", frozen=True):
@@ -53,40 +54,44 @@ class _Error(msgspec.Struct, rename="pascal", frozen=True):
 
 
 class _Answer(msgspec.Struct, rename="pascal", frozen=True):
-    results: list[_Result] | None
+    results: list[dict[str, Any]] | None
     errors: list[_Error] | None
 
 
 async def transact(call: Call) -> Reply:
     """Do it."""
     check_datacenter(call.asked)
-    steps = _steps(await call.content())
-    operations: list[KeyOperation] = []
+    given = _given(await call.content())
+    steps: list[_Step] = [each.kv or each.node or each.service or each.check for each in given]
+    if any(txn_catalog.needs_address(step) for step in steps):
+        await call.make_certain()
+    nodes = Nodes(call.registry.catalog, call.door.servers())
+    places = Places(lambda name: nodes.address(name, "127.0.0.1"), nodes.servers)
+    operations: list[Part] = []
     wrong: list[_Error] = []
     for number, step in enumerate(steps):
-        made = _operation(step)
+        made = _part(step, places)
         if isinstance(made, str):
             wrong.append(_Error(number, made))
         else:
             operations.append(made)
     if wrong:
         return _conflict(call, wrong)
-    is_reading = not any(step.verb in _WRITES for step in steps)
+    is_reading = all(is_read(each) for each in operations)
     index = await call.read(CONSTANT) if is_reading else 0
     revision, done = await call.registry.keys.transact(operations)
     await call.written(revision)
     if done.missed:
         return _conflict(call, _errors(steps, done))
-    answer = _Answer([_Result(pair_view(pair)) for pair in done.pairs], None)
-    reply = call.plain(answer)
+    reply = call.plain(_Answer(_results(call, done), None))
     if is_reading:
         reply.headers = call.headers(max(index, revision))
     return reply
 
 
-def _steps(content: bytes) -> list[_Kv]:
+def _given(content: bytes) -> list[_Given]:
     try:
-        given = decode(content, list[_Step])
+        given = decode(content, list[_Given])
     except Refusal as error:
         why = error.message.removeprefix("Request decode failed: ")
         raise Refusal(400, f"Failed to parse body: {why}") from None
@@ -95,16 +100,23 @@ def _steps(content: bytes) -> list[_Kv]:
             413,
             f"Transaction contains too many operations ({len(given)} > {OPERATIONS_MAX})",
         )
-    steps: list[_Kv] = []
-    for step in given:
-        if step.kv is None:
-            raise Refusal(
-                400,
-                "Not supported: in a transaction, Waypost has operations on KV only; nodes, "
-                "services and checks are registered by /v1/catalog/register",
-            )
-        steps.append(step.kv)
-    return steps
+    return given
+
+
+def _part(step: _Step, places: Places) -> Part | str:
+    """The operation, or what is wrong with it."""
+    if step is None:
+        return "no operation specified: give one of KV, Node, Service and Check"
+    return _operation(step) if isinstance(step, _Kv) else txn_catalog.operation(step, places)
+
+
+def _results(call: Call, done: Transacted) -> list[dict[str, Any]]:
+    """What was read and set, in order."""
+    shapes = call.shapes()
+    results: list[dict[str, Any]] = [{"KV": pair_view(pair)} for pair in done.pairs]
+    for found in reversed(done.found):
+        results.insert(found.pairs_before, txn_catalog.shown(found, shapes))
+    return results
 
 
 def _operation(step: _Kv) -> KeyOperation | str:
@@ -112,7 +124,7 @@ def _operation(step: _Kv) -> KeyOperation | str:
     key, index = step.key, step.index
     if not key and step.verb not in ("delete-tree", "get-tree"):
         return "Must provide key"
-    if not (0 <= index <= _UINT64_MAX and 0 <= step.flags <= _UINT64_MAX):
+    if not (0 <= index <= UINT64_MAX and 0 <= step.flags <= UINT64_MAX):
         return "Index and Flags must be unsigned numbers of 64 bits"
     match step.verb:
         case "set" | "cas" | "lock" | "unlock":
@@ -174,8 +186,13 @@ def _conflict(call: Call, errors: list[_Error]) -> Reply:
     return reply
 
 
-def _errors(steps: list[_Kv], done: Transacted) -> list[_Error]:
-    return [_Error(number, _what(steps[number], miss)) for number, miss in done.missed]
+def _errors(steps: list[_Step], done: Transacted) -> list[_Error]:
+    return [_Error(number, _why(steps[number], miss)) for number, miss in done.missed]
+
+
+def _why(step: _Step, miss: Miss) -> str:
+    assert step is not None, "what says nothing is never done"
+    return _what(step, miss) if isinstance(step, _Kv) else txn_catalog.what(step, miss)
 
 
 def _what(step: _Kv, miss: Miss) -> str:
@@ -212,6 +229,8 @@ def _what(step: _Kv, miss: Miss) -> str:
             )
         case "too-large":
             return "what the transaction reads is larger than 1 MiB: read less at once"
+        case "no-node" | "no-service" | "full":
+            raise AssertionError("a key needs no node")
         case _:
             assert_never(miss.kind)
 
