@@ -324,3 +324,16 @@ async def test_what_is_no_operation_is_named_with_its_number(there: Mounted) -> 
         assert number == 1
         assert what in told, told
     assert there.registry.catalog.nodes.entries == {}
+
+
+@served
+async def test_weights_that_nothing_can_have_are_1_in_the_catalog(there: Mounted) -> None:
+    none = {"Passing": 0, "Warning": 0}  # what Consul's own client in Go sends for none
+    body = {"Node": "m1", "Address": "10.0.0.1"}
+    db = {"Service": "db", "Port": 1, "Weights": none}
+    await there.ask("/v1/catalog/register", method="PUT", json={**body, "Service": db})
+    await transact(there, service("set", "m1", "web", Service="web", Port=80, Weights=none))
+
+    for name in ("db", "web"):
+        (found,) = (await there.ask(f"/v1/catalog/service/{name}")).json()
+        assert found["ServiceWeights"] == {"Passing": 1, "Warning": 1}

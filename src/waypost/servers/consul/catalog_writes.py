@@ -20,7 +20,7 @@ from waypost.servers.consul.nodes import Nodes
 from waypost.servers.consul.operations import Call, Operation, check_named_datacenter
 from waypost.servers.consul.refusals import Refusal
 from waypost.servers.consul.replies import Reply
-from waypost.servers.consul.service_forms import ServiceForm, wanted
+from waypost.servers.consul.service_forms import ServiceForm, wanted, without_odd_weights
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -120,7 +120,7 @@ def _service_commands(
             500, "Must provide service name (Service.Service) when service ID is provided"
         )
     catalog = call.registry.catalog
-    want = wanted(service)
+    want = wanted(without_odd_weights(service))
     records = catalog.service(want.service) or {}
     name = instance_id(records, want.service_id, form.node, is_alone=False)
     address = form.address or Nodes(catalog, call.door.servers()).address(form.node, "127.0.0.1")

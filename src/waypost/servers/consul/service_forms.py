@@ -99,6 +99,18 @@ class Wanted(msgspec.Struct, frozen=True):
         return instance
 
 
+def without_odd_weights(form: ServiceForm) -> ServiceForm:
+    """Leave out weights that nothing can have: the catalog takes 1 then, in Consul as well.
+
+    Consul's own client in Go always sends some, and they are 0 where its caller gave none.
+    """
+    return form if _are_weights(form) else msgspec.structs.replace(form, weights=None)
+
+
+def _are_weights(form: ServiceForm) -> bool:
+    return form.weights is None or (form.weights.passing >= 1 and form.weights.warning >= 0)
+
+
 def wanted(form: ServiceForm) -> Wanted:
     """Check the form of a service, in Consul's words."""
     name = form.name or form.service
@@ -112,7 +124,7 @@ def wanted(form: ServiceForm) -> Wanted:
         )
     if form.socketpath:
         raise Refusal(400, "Invalid service: SocketPath is not supported: give Address and Port")
-    if form.weights is not None and (form.weights.passing < 1 or form.weights.warning < 0):
+    if not _are_weights(form):
         raise Refusal(400, "Invalid Weights: passing must be at least 1, warning at least 0")
     if not 0 <= form.port <= 65_535:
         raise Refusal(400, f"Invalid service: Port {form.port} is outside 0 to 65535")

@@ -29,7 +29,7 @@ from waypost.servers.consul.catalog_writes import is_uuid
 from waypost.servers.consul.check_forms import CheckForm, read_status
 from waypost.servers.consul.names import node_of, qualified_id
 from waypost.servers.consul.refusals import Refusal
-from waypost.servers.consul.service_forms import ServiceForm, wanted
+from waypost.servers.consul.service_forms import ServiceForm, wanted, without_odd_weights
 from waypost.servers.consul.shapes import Shapes, check
 
 _Verb = Literal["get", "set", "delete"]
@@ -152,7 +152,7 @@ def _on_service(step: ServiceStep, places: Places) -> OnService:
             raise Invalid("Must provide service name (Service.Service) when service ID is provided")
         if form.weights is not None and not (form.weights.passing or form.weights.warning):
             form.weights = None  # as Consul's Go client says that none were given
-        want = wanted(form)
+        want = wanted(without_odd_weights(form))
         instance = want.instance(
             qualified_id(want.service_id, node), node, form.address or places.address(node)
         )
