@@ -3,9 +3,9 @@
 import pytest
 
 from waypost.consensus.core import NO_SNAP, Ballot, Boot, Core, Hard
-from waypost.consensus.entry import KIND_BATCH, encode
+from waypost.consensus.entry import KIND_BATCH, NO_BALLOT, encode
 from waypost.consensus.epoch import Epoch, Peer
-from waypost.consensus.messages import Handoff, Repaired
+from waypost.consensus.messages import Append, Promise, Repaired
 from waypost.consensus.settings import CLOUD, LAN, Settings
 from waypost.errors import CorruptData, Invalid
 
@@ -56,15 +56,25 @@ def test_leadership_goes_to_members_only(engine: str) -> None:
 
 
 @both
-def test_what_strangers_and_other_epochs_say_counts_for_nothing(engine: str) -> None:
+def test_what_a_stranger_promises_makes_nobody_a_leader(engine: str) -> None:
+    core = core_of(engine, Boot(Hard(Ballot(1, 2, 3), Ballot(1, 0, 0))))
+    core.tick(core.deadline)
+    promise = Promise(core.status.ballot, True, True, Ballot(1, 0, 0), 0)
+
+    core.receive(core.deadline, 9, promise)
+    assert core.status.role == "pre"
+    core.receive(core.deadline, 2, promise)
+    assert core.status.role == "candidate"
+
+
+@both
+def test_nobody_follows_a_leader_of_another_epoch(engine: str) -> None:
     core = core_of(engine)
-    while core.ready() is not None:
-        pass
+    append = Append(Ballot(2, 1, 2), 0, NO_BALLOT, (), 0, 1, 0, True, 0, 0)
 
-    core.receive(1, 9, Handoff(Ballot(1, 1, 9)))
-    core.receive(1, 2, Handoff(Ballot(2, 1, 2)))
+    core.receive(1, 2, append)
 
-    assert core.ready() is None
+    assert (core.status.role, core.status.ballot) == ("leader", Ballot(1, 1, 1))
 
 
 @both

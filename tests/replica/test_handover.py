@@ -101,6 +101,19 @@ def test_a_first_leader_does_not_lead_its_first_ballot_again_after_a_restart() -
     assert cluster.nodes[lives(cluster, 2)].status.ballot.round > 1
 
 
+@pytest.mark.parametrize(("old", "new"), [("raft", "paxos"), ("paxos", "raft")])
+def test_whoever_knows_of_an_epoch_tells_its_first_leader(old: str, new: str) -> None:
+    cluster = clustered(old, 1, 2, 3)
+    cluster.run(200)
+    change = cluster.change(1, new, 1, 2, 3, first_leader=2)
+    cluster.run(500, until=lambda: change in cluster.nodes[1].done)
+    cluster.wires.clear()  # nobody else hears that the Seal is committed
+    begun = cluster.now
+    cluster.run(500, until=lambda: is_at(cluster, 2, 2))
+    assert cluster.nodes[2].status.role == "leader"
+    assert cluster.now - begun < 100_000_000, "2 had to miss the leader before it asked"
+
+
 def test_an_old_leader_serves_no_read_after_a_second_one_has_committed_the_seal() -> None:
     cluster = clustered("raft", 1, 2, 3)
     cluster.run(200)

@@ -54,6 +54,12 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The members of the epoch before: whoever joins fetches the tail from them."""
     settings: dict[str, str] = {}
 
+    @property
+    def first_ballot(self) -> Ballot:
+        """What every member has promised from the start: to the first leader, and to no other."""
+        leads = 1 if self.first_leader else 0
+        return Ballot(self.number, leads, self.first_leader)
+
 
 _encoder = msgspec.msgpack.Encoder()
 _proposed_decoder = msgspec.msgpack.Decoder(Proposed)

@@ -221,9 +221,8 @@ class Site:
 
 def _in_epoch(hard: Hard, epoch: Epoch) -> Hard:
     """What is promised in ``epoch`` at least: its first ballot to its first leader, no other."""
-    first = (1, epoch.first_leader) if epoch.first_leader else (0, 0)
     return Hard(
-        max(hard.promised, Ballot(epoch.number, *first)),
+        max(hard.promised, epoch.first_ballot),
         max(hard.accepted, Ballot(epoch.number, 0, 0)),
         hard.commit,
         hard.suspect,

@@ -232,19 +232,17 @@ class Handover:
         return Step(entries=self._hand_out(), reads=self._tokens.take_reads(self.handed))
 
     def _hand_out(self) -> tuple[Entry, ...]:
-        """The entries that are newly committed, up to the Seal of the present epoch."""
+        """The entries that are newly committed; the Seal of the present epoch is the last one."""
         entries = tuple(self.slice(self.handed + 1, self.commit))
         epoch = self.known.started
         # Who is on its way to a later epoch holds nothing but what is committed, and no Seal on the
         # way there tells it anything.
         if epoch is not None and self.known.coming is None:
-            for position, entry in enumerate(entries):
+            for entry in entries:
                 if entry.kind == KIND_SEAL and entry.ballot.epoch == epoch.number:
-                    entries = entries[: position + 1]
+                    assert entry.index == self.commit, f"{self.commit} is behind {entry.index}, G9"
                     proposed = decode_proposed(entry.payload)
                     self._sealed_by = after(epoch, entry.index, entry.ballot, proposed)
-                    self.commit = entry.index
-                    break
         self.handed = self.commit
         if epoch is not None and self.known.released < epoch.number:
             self._maybe_release(epoch)
@@ -345,9 +343,8 @@ class Handover:
         self.commit = held.commit
         hard = held.with_commit(self.hard)
         if self.known.is_member(epoch):
-            first = (1, epoch.first_leader) if epoch.first_leader else (0, 0)
-            promised, accepted = Ballot(epoch.number, *first), Ballot(epoch.number, 0, 0)
-            hard = Hard(promised, accepted, held.commit, self.hard.suspect)
+            accepted = Ballot(epoch.number, 0, 0)
+            hard = Hard(epoch.first_ballot, accepted, held.commit, self.hard.suspect)
         self.known.started, self.known.coming = epoch, None
         self._outbox.status_is_due = True
         self._write(Write(self._seq, hard, cut, epoch=epoch))
