@@ -36,7 +36,7 @@ INNER = {
     *(commands.Attach, commands.Detach, commands.Suspect, commands.Expire, commands.Sweep),
     *(commands.LogBatch, commands.Origin),
     # and of what other doors do to keys
-    *get_args(commands.KeyCommand),
+    *(commands.Transact, *get_args(commands.KeyCommand)),
     *get_args(commands.Operation),
 }
 KINDS = {

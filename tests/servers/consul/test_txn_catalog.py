@@ -266,6 +266,27 @@ async def test_who_waits_for_a_service_is_woken_by_it(there: Mounted) -> None:
 
 
 @served
+async def test_who_watches_machines_says_that_one_died_and_that_it_is_back(there: Mounted) -> None:
+    async def is_used(since: int) -> bool:
+        found = await there.ask(f"/v1/health/service/web?passing&index={since}&wait=60s")
+        return found.json() != []
+
+    await transact(there, *WEB)
+    lost = check("set", "m1", "serfHealth", Status="critical", Output="unreachable")
+
+    revision = there.registry.revision
+    done = await transact(there, check("get", "m1", "disk"), lost)
+    assert not await is_used(revision)
+    shown = (await there.ask("/v1/health/node/m1")).json()
+    assert {each["CheckID"]: each["Status"] for each in shown}["serfHealth"] == "critical"
+
+    revision = there.registry.revision
+    index = done["Results"][1]["Check"]["ModifyIndex"]
+    await transact(there, check("delete-cas", "m1", "serfHealth", ModifyIndex=index))
+    assert await is_used(revision)
+
+
+@served
 async def test_a_session_ends_with_the_check_that_it_lived_by(there: Mounted) -> None:
     await transact(there, *WEB)
     session = (

@@ -16,10 +16,11 @@ import re
 from typing import Final
 
 from waypost.errors import Invalid
-from waypost.model import Instance, check_service
+from waypost.model import NAME_CHARS_MAX, Instance, check_service
 from waypost.servers.consul.extras import extras_of
 from waypost.servers.consul.refusals import Refusal
 
+_UNFIT: Final = re.compile(r"[^a-z0-9]+")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 
@@ -41,12 +42,19 @@ def checked_name(text: str) -> str:
     try:
         check_service(name)
     except Invalid:
+        fitting = ".".join(_fitting(part) for part in text.lower().split(".", 1))
         raise Refusal(
             400,
-            f"Invalid service name {text[:80]!r}: Waypost's names are DNS labels: 1 to 63 letters, "
-            "digits and inner hyphens (no '_'), in lower case",
+            f"Invalid service name {text[:80]!r}: Name is a DNS label here, 1 to {NAME_CHARS_MAX} "
+            "letters, digits and inner hyphens, so that every door can show it: register and look "
+            f"it up as {fitting!r}",
         ) from None
     return name
+
+
+def _fitting(part: str) -> str:
+    """The label nearest to a part of a name."""
+    return _UNFIT.sub("-", part).strip("-")[:NAME_CHARS_MAX].rstrip("-") or "orders"
 
 
 def node_of(instance: Instance) -> str:

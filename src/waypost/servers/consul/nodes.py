@@ -2,8 +2,9 @@
 
 Every instance is on a node: the one that it names, or else one that is called as its host.  A
 server is a node too, with the service ``consul`` on it; and every node has the check
-``serfHealth``, which Consul's clients expect to find.  It always passes: an instance whose
-connection broke says so in a check of its own.
+``serfHealth``, which Consul's clients expect to find.  It passes, unless somebody who watches the
+machine sets it: an instance whose connection broke says so in a check of its own, and a lost member
+of the registry must not take the services beside it out of use.
 """
 
 import ipaddress
