@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from tests.processes.namespaces import PORT, Network
+from tests.processes.namespaces import PORT
 from waypost import wire
 from waypost.cli.demo.ports import free_ports
 from waypost.client.connection import error_of
@@ -93,10 +94,20 @@ class NodeProcess:
         return code
 
 
+class Places(Protocol):
+    """Machines, each with an address of its own."""
+
+    hosts: dict[str, str]
+
+    def at(self, name: str) -> list[str]:
+        """What to put before a command so that it runs on that machine."""
+        ...
+
+
 class ClusterProcesses:
     """Three nodes, and those that join them."""
 
-    def __init__(self, directory: Path, *options: str, network: Network | None = None) -> None:
+    def __init__(self, directory: Path, *options: str, network: Places | None = None) -> None:
         self._directory = directory
         if network is None:
             addresses = {

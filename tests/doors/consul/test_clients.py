@@ -9,7 +9,7 @@ from tests.doors.consul.programs import (
     PY_CONSUL,
     PYTHON_CONSUL2,
     Make,
-    Program,
+    Teller,
     Traefik,
     js_program,
     python_program,
@@ -102,7 +102,7 @@ class Words:
 
 
 def story(
-    api: Api, cluster: ClusterProcesses, watcher: Program, follower: NodeProcess, words: Words
+    api: Api, cluster: ClusterProcesses, watcher: Teller, follower: NodeProcess, words: Words
 ) -> None:
     """What a program that registered ``p-1`` and one that watches ``web`` live through."""
 

@@ -2,7 +2,6 @@
 
 import http.client
 import re
-import shutil
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.doors.over_http import eventually
+from tests.doors.life import FATES, SERVICE
+from tests.doors.program import Program, installed
 from tests.processes.cluster import free_ports
 
 from waypost.model import Health, Instance
@@ -18,14 +18,8 @@ from waypost.node.bootstrap import NodeConfig
 from waypost.servers.dns.settings import DnsSettings
 from waypost.standalone import StandaloneThread
 
-SERVICE = "web"
-ALL = ("127.0.0.2", "127.0.0.3")
-
-
-def program(name: str, package: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
-    assert found is not None, f"{name} is not installed: apt-get install {package}"
-    return found
+HOSTS = {fate: f"127.0.0.{at}" for at, fate in enumerate(FATES, 2)}
+"""Where each instance is."""
 
 
 class Registry:
@@ -67,11 +61,11 @@ class Registry:
 
 
 class Backends:
-    """A server on each of ``ALL``, at one port, that says where it is; a context manager."""
+    """A server on each of ``HOSTS``, at one port, that says where it is; a context manager."""
 
     def __enter__(self) -> Self:
         (self.port,) = free_ports(1)
-        self._servers = [ThreadingHTTPServer((host, self.port), _Here) for host in ALL]
+        self._servers = [ThreadingHTTPServer((host, self.port), _Here) for host in HOSTS.values()]
         self._threads = [threading.Thread(target=each.serve_forever) for each in self._servers]
         for thread in self._threads:
             thread.start()
@@ -101,37 +95,20 @@ class _Here(BaseHTTPRequestHandler):
         pass
 
 
-class Proxy:
-    """A proxy of others that finds its backends by DNS; a context manager."""
+class Proxy(Program):
+    """A proxy of others that finds its backends by DNS."""
 
     def __init__(self, directory: Path, command: list[str], port: int) -> None:
-        self._directory = directory
-        self._command = command
+        super().__init__(directory, command)
         self._port = port
-
-    def __enter__(self) -> Self:
-        self._log = self._directory / "log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        eventually(self._is_there, self._log.read_text)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.terminate()
-        self._process.wait(10)
 
     def seen(self) -> set[str]:
         """Which backends it calls now, out of a few requests."""
-        found = {self._get() for _ in range(8)}
+        found = {self._get() for _ in range(16)}
         return found if None not in found else set()
 
     def _get(self) -> str | None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         try:
             connection.request("GET", "/")
             answer = connection.getresponse()
@@ -139,8 +116,8 @@ class Proxy:
         finally:
             connection.close()
 
-    def _is_there(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
+    def is_ready(self) -> bool:
+        """Whether it listens."""
         try:
             self._get()
         except OSError:
@@ -148,7 +125,8 @@ class Proxy:
         return True
 
 
-def nginx(directory: Path, resolver: str, backend_port: int) -> Proxy:
+def nginx(directory: Path, backend_port: int, *resolvers: str) -> Proxy:
+    directory.mkdir()
     (port,) = free_ports(1)
     config = directory / "nginx.conf"
     config.write_text(
@@ -157,7 +135,7 @@ def nginx(directory: Path, resolver: str, backend_port: int) -> Proxy:
         http {{
             access_log off; client_body_temp_path {directory}; proxy_temp_path {directory};
             fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-            resolver {resolver} valid=1s ipv6=off;
+            resolver {" ".join(resolvers)} valid=1s ipv6=off;
             server {{
                 listen 127.0.0.1:{port};
                 location / {{
@@ -167,11 +145,12 @@ def nginx(directory: Path, resolver: str, backend_port: int) -> Proxy:
             }}
         }}"""
     )
-    command = [program("nginx", "nginx-light"), "-p", str(directory), "-c", str(config)]
+    command = [installed("nginx", "nginx-light"), "-p", str(directory), "-c", str(config)]
     return Proxy(directory, command, port)
 
 
 def haproxy(directory: Path, *resolvers: str) -> Proxy:
+    directory.mkdir()
     (port,) = free_ports(1)
     config = directory / "haproxy.cfg"
     servers = "\n".join(f"    nameserver n{at} {each}" for at, each in enumerate(resolvers))
@@ -193,25 +172,25 @@ resolvers waypost
 listen web
     bind 127.0.0.1:{port}
     http-reuse never
-    server-template web 4 _{SERVICE}._tcp.service.consul resolvers waypost init-addr none
+    server-template web 8 _{SERVICE}._tcp.service.consul resolvers waypost init-addr none
 """
     )
-    return Proxy(directory, [program("haproxy", "haproxy"), "-f", str(config), "-db"], port)
+    return Proxy(directory, [installed("haproxy", "haproxy"), "-f", str(config), "-db"], port)
 
 
 def dig(port: str, *words: str, at: str = "127.0.0.1") -> list[str]:
     """What dig prints of the answers, a line each."""
-    return _asked(program("dig", "bind9-dnsutils"), port, at, *words)
+    return _asked(installed("dig", "bind9-dnsutils"), port, at, *words)
 
 
 def kdig(port: str, *words: str, at: str = "127.0.0.1") -> list[str]:
     """What kdig prints of the answers, a line each."""
-    return _asked(program("kdig", "knot-dnsutils"), port, at, *words)
+    return _asked(installed("kdig", "knot-dnsutils"), port, at, *words)
 
 
 def code(port: str, *words: str) -> str:
     """The code of the answer, by dig."""
-    command = [program("dig", "bind9-dnsutils"), "@127.0.0.1", "-p", port, "+tries=1", *words]
+    command = [installed("dig", "bind9-dnsutils"), "@127.0.0.1", "-p", port, "+tries=1", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     found = re.search(r"status: (\w+)", done.stdout)
     assert found is not None, done.stdout

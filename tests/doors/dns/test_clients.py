@@ -1,25 +1,15 @@
-"""dig, kdig, dnsperf, HAProxy, nginx, glibc, Prometheus, as they are, see what comes and goes."""
+"""dig, kdig and dnsperf, as they are, with one node: what is long, kept, mixed in case, or fast."""
 
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.doors.dns.programs import (
-    ALL,
-    SERVICE,
-    Backends,
-    Registry,
-    dig,
-    haproxy,
-    kdig,
-    nginx,
-    program,
-)
-from tests.doors.over_http import eventually
+from tests.doors.dns.programs import Registry, dig, kdig
+from tests.doors.life import SERVICE
+from tests.doors.program import installed
 
 NAME = f"{SERVICE}.service.waypost"
 
@@ -28,35 +18,6 @@ NAME = f"{SERVICE}.service.waypost"
 def registry() -> Iterator[Registry]:
     with Registry() as registry:
         yield registry
-
-
-def follow(registry: Registry, seen: Callable[[], set[str]], port: int = 80) -> None:
-    """Whoever asks sees an instance appear, be ill, be drained, leave, and come back."""
-
-    def sees(*hosts: str) -> None:
-        eventually(lambda: seen() == set(hosts), lambda: f"{hosts}, not {seen()}")
-
-    one, two = ALL
-    sees()
-    registry.register("one", one, port)
-    sees(one)
-    registry.register("two", two, port)
-    sees(one, two)
-    registry.say("one", "critical")
-    sees(two)
-    registry.say("one", "passing")
-    sees(one, two)
-    registry.say("two", "draining")
-    sees(one)
-    registry.deregister("one")
-    sees()
-    registry.register("one", one, port)
-    sees(one)
-
-
-@pytest.mark.parametrize("client", [dig, kdig])
-def test_dig_and_kdig_follow(registry: Registry, client: Callable[..., list[str]]) -> None:
-    follow(registry, lambda: set(client(registry.port, NAME)))
 
 
 @pytest.mark.parametrize("client", [dig, kdig])
@@ -91,17 +52,6 @@ def test_a_spoofing_proof_case_comes_back_as_it_was_sent(registry: Registry) -> 
     assert kdig(registry.port, "wEb.SeRvIcE.wAyPoSt") == ["127.0.0.2"]
 
 
-def test_haproxy_follows_by_srv(registry: Registry, tmp_path: Path) -> None:
-    with Backends() as backends, haproxy(tmp_path, registry.dns) as proxy:
-        follow(registry, proxy.seen, backends.port)
-
-
-@pytest.mark.slow  # nginx keeps a name that is not there for as long as one that is
-def test_nginx_follows_by_address(registry: Registry, tmp_path: Path) -> None:
-    with Backends() as backends, nginx(tmp_path, registry.dns, backends.port) as proxy:
-        follow(registry, proxy.seen, backends.port)
-
-
 def test_dnsperf_loses_nothing_while_an_instance_changes(
     registry: Registry, tmp_path: Path
 ) -> None:
@@ -121,7 +71,7 @@ def test_dnsperf_loses_nothing_while_an_instance_changes(
     try:
         done = subprocess.run(
             [
-                *(program("dnsperf", "dnsperf"), "-s", "127.0.0.1", "-p", registry.port),
+                *(installed("dnsperf", "dnsperf"), "-s", "127.0.0.1", "-p", registry.port),
                 *("-d", str(tmp_path / "queries"), "-l", "2", "-q", "20", "-t", "10"),
             ],
             capture_output=True,
@@ -139,27 +89,3 @@ def test_dnsperf_loses_nothing_while_an_instance_changes(
     assert (lost, completed) == (0, sent)
     assert sent > 1_000
     assert re.search(r"NOERROR \d+ \(100.00%\)", done.stdout), done.stdout
-
-
-@pytest.mark.parametrize(
-    ("module", "says"),
-    [
-        pytest.param("glibc", "found, followed, and gone", id="glibc"),
-        pytest.param("dns_sd", "found, scraped, and gone", id="prometheus", marks=pytest.mark.slow),
-    ],
-)
-def test_whoever_asks_the_server_in_etc_resolv_conf_follows(
-    module: str, says: str, tmp_path: Path
-) -> None:
-    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
-    unshare = [program("unshare", "util-linux"), "--map-root-user", "--mount", "--net", "sh", "-ec"]
-    script = (
-        f"ip link set lo up; mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; "
-        f"exec {sys.executable} -m tests.doors.dns.{module} {tmp_path}"
-    )
-    done = subprocess.run(
-        [*unshare, script], capture_output=True, text=True, timeout=100, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{says}\n"

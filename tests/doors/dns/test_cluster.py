@@ -1,10 +1,9 @@
 """Three nodes, one zone: every node answers, and goes on when the leader is killed."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
-from tests.doors.dns.programs import ALL, SERVICE, Backends, code, dig, haproxy
+from tests.doors.dns.programs import code, dig
 from tests.doors.over_http import Api, eventually
 from tests.processes.cluster import ClusterProcesses, NodeProcess
 
@@ -34,26 +33,6 @@ def test_every_node_answers_and_follows_when_the_leader_is_killed(
     api.register("orders", "o-3", host="10.0.0.3")
     for node in left:
         eventually(lambda node=node: answers(node) == ["10.0.0.2", "10.0.0.3"])
-
-
-def test_haproxy_follows_while_the_leader_is_killed(
-    cluster: ClusterProcesses, api: Api, tmp_path: Path
-) -> None:
-    one, two = ALL
-    resolvers = [node.dns for node in cluster.nodes.values()]
-    (tmp_path / "haproxy").mkdir()
-    with Backends() as backends, haproxy(tmp_path / "haproxy", *resolvers) as proxy:
-        api.register(SERVICE, "one", host=one, port=backends.port)
-        api.register(SERVICE, "two", host=two, port=backends.port)
-        eventually(lambda: proxy.seen() == {one, two}, proxy.seen)
-
-        asyncio.run(cluster.leader()).kill()
-
-        assert proxy.seen() == {one, two}
-        api.say(SERVICE, "one", "critical")
-        eventually(lambda: proxy.seen() == {two}, proxy.seen)
-        api.say(SERVICE, "one", "passing")
-        eventually(lambda: proxy.seen() == {one, two}, proxy.seen)
 
 
 @pytest.mark.slow  # it takes ten seconds until a node no longer knows

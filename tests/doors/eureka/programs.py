@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.doors.cached import cached
+from tests.doors.program import Program
 from tests.processes.cluster import ClusterProcesses
 
 HERE = Path(__file__).parent
@@ -18,28 +18,11 @@ OPENED = ("java.lang", "java.lang.reflect", "java.text", "java.util")
 """What its XStream looks into."""
 
 
-class Client:
-    """One of them; a context manager."""
+class Client(Program):
+    """One of them."""
 
     def __init__(self, directory: Path, command: Sequence[str]) -> None:
-        directory.mkdir(exist_ok=True)
-        self._log = directory / "client.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.process.kill()
-        self.process.communicate()
+        super().__init__(directory, command, talks=True)
 
     def say(self, line: str) -> Any:
         """Have it do something; returns what it answers."""
@@ -62,10 +45,6 @@ class Client:
         self.process.stdin.write("leave\n")
         self.process.stdin.flush()
         assert self.process.wait(20) == 0, self.log()
-
-    def log(self) -> str:
-        """What it said on its standard error."""
-        return self._log.read_text()[-4000:]
 
 
 def servers(cluster: ClusterProcesses, first: str = "a", root: str = "/eureka") -> str:

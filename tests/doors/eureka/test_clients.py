@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.doors.eureka.programs import Client, java_client, js_client, python_client, servers
 from tests.doors.over_http import Api, eventually
-from tests.doors.prometheus.program import Prometheus, Scraped
+from tests.doors.prometheus.program import Scraped
 from tests.processes.cluster import ClusterProcesses
 
 Start = Callable[..., Client]
@@ -150,50 +150,3 @@ def test_the_js_client_follows_deltas(cluster: ClusterProcesses, api: Api, tmp_p
         sees(client, "billing", {"b-1": "DOWN"})
         api.deregister("billing", "b-1")
         sees(client, "billing", {})
-
-
-@pytest.mark.slow
-def test_prometheus_discovers_by_eureka_sd(
-    cluster: ClusterProcesses, api: Api, tmp_path: Path
-) -> None:
-    leader = asyncio.run(cluster.leader())
-    others = [node for node in cluster.nodes.values() if node is not leader]
-    sources = "".join(
-        f"\n    - {{server: 'http://{node.http}/eureka', refresh_interval: 200ms}}"
-        for node in others
-    )
-    job = f"""  - job_name: eureka
-    eureka_sd_configs:{sources}
-    relabel_configs:
-    - {{source_labels: [__meta_eureka_app_instance_id], target_label: id}}
-"""
-
-    def status() -> dict[str, str]:
-        return {
-            each["__meta_eureka_app_instance_id"]: each["__meta_eureka_app_instance_status"]
-            for each in prometheus.discovered("eureka")
-        }
-
-    with Scraped() as scraped:
-        api.register("orders", "o-1", port=scraped.port, zone="z1", meta={"team": "checkout"})
-        api.register("orders", "o-2", port=scraped.port)
-        with Prometheus(tmp_path / "prometheus", job) as prometheus:
-            prometheus.until({"o-1": "up", "o-2": "up"})
-            found = {
-                each["__meta_eureka_app_instance_id"]: each
-                for each in prometheus.discovered("eureka")
-            }
-            assert found["o-1"]["__meta_eureka_app_name"] == "ORDERS"
-            assert found["o-1"]["__meta_eureka_app_instance_metadata_team"] == "checkout"
-            assert found["o-1"]["__meta_eureka_app_instance_metadata_zone"] == "z1"
-
-            api.say("orders", "o-1", "critical")
-            api.say("orders", "o-2", "draining")
-            eventually(lambda: status() == {"o-1": "DOWN", "o-2": "OUT_OF_SERVICE"})
-
-            leader.kill()
-            api.deregister("orders", "o-2")
-            api.say("orders", "o-1", "passing")
-            eventually(lambda: status() == {"o-1": "UP"})
-            api.register("orders", "o-2", port=scraped.port)
-            prometheus.until({"o-1": "up", "o-2": "up"})

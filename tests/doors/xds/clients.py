@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tests.doors.cached import cached
-from tests.doors.over_http import eventually
+from tests.doors.program import Program
 from tests.processes.cluster import free_ports
 
 HERE = Path(__file__).parent
@@ -41,40 +41,7 @@ class Caller(Protocol):
     def log(self) -> str: ...
 
 
-class _Program:
-    """A process whose log is kept."""
-
-    def __init__(self, directory: Path, command: list[str], env: dict[str, str]) -> None:
-        directory.mkdir(exist_ok=True)
-        self._log = directory / "client.log"
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env={**os.environ, **env},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def log(self) -> str:
-        """What it said on its standard error."""
-        return self._log.read_text()
-
-
-class GrpcClient(_Program):
+class GrpcClient(Program):
     """A proxyless gRPC client."""
 
     def __init__(self, directory: Path, command: list[str], nodes: list[str], target: str) -> None:
@@ -86,15 +53,16 @@ class GrpcClient(_Program):
             check=True,
         )
         bootstrap.write_bytes(printed.stdout)
-        super().__init__(directory, [*command, target], {"GRPC_XDS_BOOTSTRAP": str(bootstrap)})
+        env = {**os.environ, "GRPC_XDS_BOOTSTRAP": str(bootstrap)}
+        super().__init__(directory, [*command, target], env=env, talks=True)
 
     def call(self, count: int) -> Heard:
         """Make so many calls, one after the other."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
         assert line, f"the client ended: {self.log()}"
         heard: Heard = json.loads(line)
         return heard
@@ -124,7 +92,7 @@ def js_client(directory: Path, nodes: list[str], target: str) -> GrpcClient:
     return GrpcClient(directory, [node, str(program)], nodes, target)
 
 
-class _Envoy(_Program):
+class _Envoy(Program):
     """Envoy, with a configuration."""
 
     def __init__(self, directory: Path, configuration: str, port: int, admin: int) -> None:
@@ -135,11 +103,7 @@ class _Envoy(_Program):
         file.write_text(configuration)
         command = [str(envoy_program()), "--config-path", str(file), "--concurrency", "1"]
         command += ["--log-level", "warning", "--use-dynamic-base-id"]
-        super().__init__(directory, command, {})
-
-    def __enter__(self) -> Self:
-        eventually(self._is_live, self.log)
-        return self
+        super().__init__(directory, command)
 
     def call(self, count: int) -> Heard:
         """Make so many requests, one after the other."""
@@ -153,8 +117,8 @@ class _Envoy(_Program):
         """What its own interface says."""
         return self._get(f"http://127.0.0.1:{self._admin}{path}")
 
-    def _is_live(self) -> bool:
-        assert self._process.poll() is None, self.log()
+    def is_ready(self) -> bool:
+        """Whether it has what it was configured with."""
         return self.ask_admin("/ready").startswith("LIVE")
 
     @staticmethod
