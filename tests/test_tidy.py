@@ -25,7 +25,7 @@ FILE_LINES_MAX = 400
 LONG_FUNCTIONS: dict[str, int] = {}
 LONG_FILES: dict[str, int] = {
     "node/member_engine.py": 457,
-    "replica/handover.py": 452,
+    "replica/handover.py": 449,
     "replica/member.py": 410,
 }
 
