@@ -150,8 +150,6 @@ def _on_service(step: ServiceStep, places: Places) -> OnService:
     if verb == "set":
         if not (form.service or form.name):
             raise Invalid("Must provide service name (Service.Service) when service ID is provided")
-        if form.weights is not None and not (form.weights.passing or form.weights.warning):
-            form.weights = None  # as Consul's Go client says that none were given
         want = wanted(without_odd_weights(form))
         instance = want.instance(
             qualified_id(want.service_id, node), node, form.address or places.address(node)
