@@ -9,6 +9,8 @@ from typing import Self
 
 from tests.doors.over_http import eventually
 
+LOOKS_EVERY_S = 0.02
+"""How often a server of the tests, of the standard library, sees whether it is to end."""
 _SHOWN = 4000
 
 

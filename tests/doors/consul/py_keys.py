@@ -147,10 +147,10 @@ def events(c):
 def lease(c):
     session = c.session.create("leased", ttl=10, lock_delay=0)
     assert c.kv.put("leased", "x", acquire=session) is True
-    time.sleep(6)
+    time.sleep(3)
     renewed = time.monotonic()
     c.session.renew(session)
-    time.sleep(7)
+    time.sleep(8.5)  # past the end of what was not renewed
     assert c.kv.get("leased")[1]["Session"] == session
     index, _ = c.kv.get("leased")
     while "Session" in c.kv.get("leased", index=index, wait="5s")[1]:

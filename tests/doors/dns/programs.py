@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.doors.life import FATES, SERVICE
-from tests.doors.program import Program, installed
+from tests.doors.program import LOOKS_EVERY_S, Program, installed
 from tests.processes.cluster import free_ports
 
 from waypost.model import Health, Instance
@@ -66,7 +66,10 @@ class Backends:
     def __enter__(self) -> Self:
         (self.port,) = free_ports(1)
         self._servers = [ThreadingHTTPServer((host, self.port), _Here) for host in HOSTS.values()]
-        self._threads = [threading.Thread(target=each.serve_forever) for each in self._servers]
+        self._threads = [
+            threading.Thread(target=each.serve_forever, args=(LOOKS_EVERY_S,))
+            for each in self._servers
+        ]
         for thread in self._threads:
             thread.start()
         return self

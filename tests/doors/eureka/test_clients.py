@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.doors.prometheus.program import Scraped
 from tests.processes.cluster import ClusterProcesses
 
 Start = Callable[..., Client]
-CLIENTS = [python_client, js_client, java_client]
+CLIENTS: dict[str, Start] = {"py": python_client, "js": js_client, "java": java_client}
 
 
 def sees(client: Client, app: str, expected: dict[str, str]) -> None:
@@ -31,11 +32,12 @@ def health_is(api: Api, service: str, instance_id: str, expected: str) -> None:
 
 
 @pytest.mark.slow  # they ask once a second
-@pytest.mark.parametrize("start", CLIENTS, ids=["py", "js", "java"])
+@pytest.mark.parametrize("kind", CLIENTS)
 def test_a_client_registers_and_sees_what_comes_fails_drains_and_goes(
-    cluster: ClusterProcesses, api: Api, tmp_path: Path, start: Start
+    cluster: ClusterProcesses, api: Api, tmp_path: Path, kind: str
 ) -> None:
     api.register("billing", "b-1", port=9001, zone="z")
+    start = CLIENTS[kind]
     with start(tmp_path / "client", servers(cluster), "shop", "shop-host", "9000") as client:
         sees(client, "billing", {"b-1": "UP"})
         health_is(api, "shop", "shop-host", "passing")
@@ -63,30 +65,42 @@ def test_a_client_registers_and_sees_what_comes_fails_drains_and_goes(
         eventually(lambda: api.instances("shop") == {})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("start", CLIENTS, ids=["py", "js", "java"])
+@pytest.mark.slow  # two leases, of all at once
 def test_a_client_keeps_its_registration_and_sees_more_while_the_leader_dies(
-    cluster: ClusterProcesses, api: Api, tmp_path: Path, start: Start
+    cluster: ClusterProcesses, api: Api, tmp_path: Path
 ) -> None:
     leader = asyncio.run(cluster.leader())
     nodes = servers(cluster, first=leader.name, root="/eureka/v2")
     api.register("billing", "b-1")
-    with start(tmp_path / "client", nodes, "shop", "shop-host", "9000") as client:
-        sees(client, "billing", {"b-1": "UP"})
-        health_is(api, "shop", "shop-host", "passing")
-        life = api.instances("shop")["shop-host"]["incarnation"]
+    with ExitStack() as stack:
+        clients = {
+            f"shop-{kind}": stack.enter_context(
+                start(tmp_path / kind, nodes, f"shop-{kind}", "shop-host", "9000")
+            )
+            for kind, start in CLIENTS.items()
+        }
+        lives: dict[str, str] = {}
+        for app, client in clients.items():
+            sees(client, "billing", {"b-1": "UP"})
+            health_is(api, app, "shop-host", "passing")
+            lives[app] = api.instances(app)["shop-host"]["incarnation"]
 
         leader.kill()
         api.register("billing", "b-2", port=9002)
-        sees(client, "billing", {"b-1": "UP", "b-2": "UP"})
+        for client in clients.values():
+            sees(client, "billing", {"b-1": "UP", "b-2": "UP"})
         deadline = time.monotonic() + 8  # two leases
         while time.monotonic() < deadline:
-            assert api.instances("shop")["shop-host"]["health"] == "passing", client.log()
+            for app, client in clients.items():
+                assert api.instances(app)["shop-host"]["health"] == "passing", client.log()
             time.sleep(0.5)
-        assert api.instances("shop")["shop-host"]["incarnation"] == life
+        for app, client in clients.items():
+            assert api.instances(app)["shop-host"]["incarnation"] == lives[app], client.log()
 
-        client.process.kill()
-        eventually(lambda: api.instances("shop") == {})
+        for client in clients.values():
+            client.process.kill()
+        for app in clients:
+            eventually(lambda app=app: api.instances(app) == {})  # type: ignore[misc]
 
 
 @pytest.mark.slow

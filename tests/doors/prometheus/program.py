@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from tests.doors.program import Program, installed
+from tests.doors.program import LOOKS_EVERY_S, Program, installed
 
 from waypost.cli.demo.ports import free_ports
 
@@ -67,7 +67,7 @@ class Scraped:
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Metrics)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOKS_EVERY_S,))
         self._thread.start()
         return self
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+from tests.doors.program import LOOKS_EVERY_S
 
 
 class Provider:
@@ -36,7 +37,9 @@ class Provider:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.http_port = self._http.server_address[1]
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(LOOKS_EVERY_S,), daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
