@@ -31,6 +31,7 @@ _HOMES = {
     "ServiceProvider": "waypost.simple",
     "ServiceRegistry": "waypost.simple",
     "Change": "waypost.model",
+    "Check": "waypost.client.check",
     "Health": "waypost.model",
     "Instance": "waypost.model",
     "Record": "waypost.model",

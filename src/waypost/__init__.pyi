@@ -4,6 +4,7 @@ from waypost.client.blocking import BlockingRegistration as BlockingRegistration
 from waypost.client.blocking import BlockingRegistry as BlockingRegistry
 from waypost.client.blocking_views import BlockingService as BlockingService
 from waypost.client.blocking_views import BlockingWatch as BlockingWatch
+from waypost.client.check import Check as Check
 from waypost.client.connect import connect as connect
 from waypost.client.provider import Registration as Registration
 from waypost.client.registry import Registry as Registry

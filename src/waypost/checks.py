@@ -13,7 +13,7 @@ those who can reach its port.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -36,6 +36,7 @@ NodeName = str
 CheckKey = tuple[ServiceName, InstanceId, NodeName, str]
 """Service and instance, or node, and the check's id."""
 
+CHECKS_PER_OWNER_MAX: Final = 64
 CHECK_ID_CHARS_MAX: Final = 256
 CHECK_TEXT_CHARS_MAX: Final = 512
 TARGET_CHARS_MAX: Final = 2_048
@@ -186,6 +187,21 @@ def check_check(check: Check) -> None:
         _check_span("deregister_after", check.deregister_after_ms, 1_000, DEREGISTER_AFTER_MS_MAX)
 
 
+def check_checks(checks: Sequence[Check]) -> None:
+    """Raise ``Invalid`` unless an instance may have these, all of them."""
+    if len(checks) > CHECKS_PER_OWNER_MAX:
+        raise _invalid("checks", f"{len(checks)} given", CHECKS_PER_OWNER_MAX)
+    known: set[str] = set()
+    for check in checks:
+        check_check(check)
+        if check.id in known:
+            raise Invalid(
+                f"check.id: {check.id[:80]!r} is that of two checks: give each an id of its own",
+                field="check.id",
+            )
+        known.add(check.id)
+
+
 def check_check_id(check_id: str) -> None:
     """Raise ``Invalid`` unless it may name a check."""
     if len(check_id) > CHECK_ID_CHARS_MAX or not _PRINTED.fullmatch(check_id):
@@ -291,7 +307,7 @@ def _check_span(field: str, given_ms: int, least_ms: int, most_ms: int) -> None:
     if not least_ms <= given_ms <= most_ms:
         raise Invalid(
             f"check.{field}: {given_ms / 1000:g} s is outside {least_ms / 1000:g} s to "
-            f"{most_ms // 3_600_000} h: give it in milliseconds within that",
+            f"{most_ms // 3_600_000} h: give a time within that",
             field=f"check.{field}",
         )
 

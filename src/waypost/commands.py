@@ -293,6 +293,17 @@ class ReapCheck(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
     since_ms: int
 
 
+class RegisterChecked(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """Register an instance with exactly these checks of its own, in one: nobody sees it without.
+
+    One that looks at what it looked at before keeps what was found; a new one is critical.  Yields
+    what ``Register`` does.
+    """
+
+    register: Register
+    checks: tuple[Check, ...]
+
+
 CheckCommand = PutCheck | DropCheck | ReportCheck | PutNode | DropNode
 Command = (
     Register
@@ -303,12 +314,13 @@ Command = (
     | Suspect
     | Expire
     | Sweep
+    | RegisterChecked
     | CheckCommand
     | ReapCheck
     | KeyCommand
     | Transact
 )
-ClientCommand = Register | Deregister | SetHealth | CheckCommand
+ClientCommand = Register | Deregister | SetHealth | RegisterChecked | CheckCommand
 """What a client may put into a write; the others are for the node that owns its session."""
 
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from waypost.balance import DEFAULT_POLICY, Endpoint
 from waypost.client.blocking import BlockingRegistration
 from waypost.client.blocking_views import BlockingService
+from waypost.client.check import Check
 from waypost.client.connect import TIMEOUT_S, connect
 from waypost.client.service import Service, went_well
 from waypost.errors import Invalid, NoInstance, UnknownInstance, UnknownService
@@ -89,6 +90,7 @@ class ServiceRegistry:
         version: str = "",
         tags: Sequence[str] = (),
         meta: Mapping[str, str] | None = None,
+        checks: Sequence[Check] | None = None,
     ) -> None:
         """Say that ``url`` provides the service, and keep saying so until ``deregister``.
 
@@ -107,6 +109,7 @@ class ServiceRegistry:
             version=version,
             tags=tags,
             meta={**(meta or {}), SCHEME: scheme, **({PATH: path} if path else {})},
+            checks=checks,
         )
         with self._lock:
             twin = self._registered.setdefault((name, url), registration)
@@ -182,6 +185,7 @@ class ServiceProvider:
         version: str = "",
         tags: Sequence[str] = (),
         meta: Mapping[str, str] | None = None,
+        checks: Sequence[Check] | None = None,
     ) -> None:
         """Provide the service ``name`` at ``url``; without a registry, at the default one."""
         check_service(name)
@@ -196,6 +200,7 @@ class ServiceProvider:
             "version": version,
             "tags": tags,
             "meta": meta,
+            "checks": checks,
         }
 
     def start(self) -> Self:

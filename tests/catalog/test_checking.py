@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.catalog.feed import Feed, check_invariants, instance
 
-from waypost.catalog.checking import CHECKS_PER_OWNER_MAX
 from waypost.catalog.snapshots import digest, dump, load
-from waypost.checks import Check, CheckState, NodeEntry, cut_output
+from waypost.checks import CHECKS_PER_OWNER_MAX, Check, CheckState, NodeEntry, cut_output
 from waypost.commands import (
     Command,
     Deregister,

@@ -29,6 +29,7 @@ from waypost.commands import (
     PutNode,
     ReadKey,
     Register,
+    RegisterChecked,
     ReportCheck,
     SetHealth,
     Suspect,
@@ -125,8 +126,13 @@ def _check_command(draw: random.Random, known: Catalog) -> Command:
             records = known.service(service or "orders") or {}
             record = records.get(instance_id)
             if record is None:
-                return Register(Instance("orders", instance_id, "10.0.0.1", 1, node=on))
-            return Register(structs.replace(record.instance, incarnation=0, node=on))
+                register = Register(Instance("orders", instance_id, "10.0.0.1", 1, node=on))
+            else:
+                register = Register(structs.replace(record.instance, incarnation=0, node=on))
+            if draw.random() < 0.5:
+                return register
+            ids = draw.sample(("http", "tcp", "ttl"), draw.randrange(4))
+            return RegisterChecked(register, tuple(Check(each, kind="manual") for each in ids))
 
 
 def _command(draw: random.Random, known: Catalog) -> Command:

@@ -60,6 +60,22 @@ async def back(registry: Registry) -> None:
         await asyncio.sleep(0.01)
 
 
+def test_checks_come_again_with_their_instance(server: RegistryProcess) -> None:
+    async def run() -> None:
+        async with waypost.connect(server.native, cache_dir=None) as provider:
+            dead = waypost.Check(tcp="127.0.0.1:1")
+            await provider.register("orders", port=1, checks=[dead])
+
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            await back(provider)
+
+            (record,) = (await provider.resolve("orders", health="any")).records
+            assert (record.health, record.why) == ("critical", "check 'tcp' is critical")
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("ending", ["kill", "stop"])
 def test_a_restart_takes_nobody_down_and_registers_nobody_twice(
     server: RegistryProcess, ending: str

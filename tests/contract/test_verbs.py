@@ -8,6 +8,7 @@ from tests.contract.clusters import Cluster, until
 from tests.contract.telling import Follower, following, told, watched
 
 from waypost import wire
+from waypost.client.check import Check
 from waypost.commands import Register
 from waypost.errors import Invalid, NoInstance, Superseded, UnknownInstance
 from waypost.model import Instance
@@ -58,6 +59,32 @@ async def test_an_update_changes_what_it_names_and_nothing_else(
         assert (found.instance.weight, found.instance.version) == (7, "2")
         assert (found.instance.zone, found.instance.port) == ("z1", 80)
         assert found.instance.incarnation == before.incarnation
+
+
+@told
+async def test_checks_live_and_die_with_the_registration_that_brings_them(
+    cluster: Cluster, service: str
+) -> None:
+    async with cluster.client() as provider, cluster.client() as consumer:
+
+        async def health() -> list[tuple[str, str]]:
+            answer = await consumer.resolve(service, health="any", consistency="linearizable")
+            return [(record.health, record.why) for record in answer.records]
+
+        dead = Check(tcp="127.0.0.1:1")
+        mine = await provider.register(service, port=80, id="o1", checks=[dead])
+        assert await health() == [("critical", "check 'tcp' is critical")]
+        await mine.update(weight=7)
+        assert await health() == [("critical", "check 'tcp' is critical")]
+        await mine.deregister()
+        assert await health() == []
+
+        again = await provider.register(service, port=80, id="o1")
+        assert await health() == [("passing", "")]
+        await again.update(checks=[dead])
+        assert await health() == [("critical", "check 'tcp' is critical")]
+        await again.update(checks=[])
+        assert await health() == [("passing", "")]
 
 
 @told

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from waypost.catalog.checks import Held, States, with_state, without
 from waypost.catalog.directory import WHY_CONNECTION_LOST, Directory
-from waypost.checks import CheckState, NodeName, cut_output
+from waypost.checks import CHECKS_PER_OWNER_MAX, CheckState, NodeName, cut_output
 from waypost.commands import (
     CheckCommand,
     DropCheck,
@@ -28,7 +28,6 @@ from waypost.commands import (
 from waypost.errors import Invalid, UnknownCheck, UnknownInstance, UnknownNode, UnknownService
 from waypost.model import Health, Record
 
-CHECKS_PER_OWNER_MAX: Final = 64
 CHECKS_MAX: Final = 200_000
 NODES_MAX: Final = 100_000
 
@@ -207,11 +206,17 @@ class Checking(Directory):
             self._set_own(record, states)
 
     def _set_own(self, record: Record, states: States) -> None:
+        key = record.instance.service, record.instance.id
+        held = self.checks.instances.get(key) or _declared(record)
+        self._set_both(record, held, states)
+
+    def _set_both(self, record: Record, declared: Held, states: States) -> None:
+        """Give an instance that declares this these checks of its own."""
         instance = record.instance
         key = instance.service, instance.id
-        held = self.checks.instances.get(key) or _declared(record)
-        health, why = self.checks.replace(key, instance.node, held, states)
-        self._touch(instance.service)
+        if states != self.checks.own(key):
+            self._touch(instance.service)
+        health, why = self.checks.replace(key, instance.node, declared, states)
         self._show(record, health, why)
         if self.keyspace.holders.dependent:
             self._doubt_holders(instance.node)

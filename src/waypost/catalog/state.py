@@ -4,11 +4,6 @@
 outcome, and a refusal is one.  Entries come in order of their index; an entry's index is the
 revision of all that it changes.
 
-Two numbers are given out, the incarnation of a new life and the attachment of a session.  Both are
-``max(serial + 1, index)``: the entry's index as a rule, one more for each further one of the same
-entry, and never one that was given before.  ``serial`` is the highest so far, a claimed one
-included: after a disaster, clients may know lives that the registry has lost.
-
 A record leaves the catalog in one of three ways: deregistered, with its session, or evicted.  Only
 eviction is held back by the guard (``eviction``), because only eviction is a guess.
 
@@ -20,11 +15,10 @@ from itertools import islice
 import msgspec
 
 from waypost.catalog.directory import WHY_CONNECTION_LOST, identity
-from waypost.catalog.history import History
 from waypost.catalog.keyspace import Touched
-from waypost.catalog.services import Service, is_orphan
-from waypost.catalog.sessions import HELD_ROOM_MIN, Session, pruned
-from waypost.catalog.sharing import Pool
+from waypost.catalog.registering import superseded, unknown_session
+from waypost.catalog.services import Service
+from waypost.catalog.sessions import HELD_ROOM_MIN, Session
 from waypost.catalog.transacting import Transacting
 from waypost.commands import (
     Attach,
@@ -37,24 +31,20 @@ from waypost.commands import (
     Outcome,
     Refused,
     Register,
+    RegisterChecked,
     SetHealth,
     Suspect,
     Sweep,
     Transact,
 )
-from waypost.errors import Invalid, Superseded, UnknownInstance, UnknownService, UnknownSession
+from waypost.errors import Invalid, UnknownInstance, UnknownService
 from waypost.model import (
-    INSTANCES_PER_SERVICE_MAX,
     Change,
     InstanceId,
     Record,
     Revision,
     ServiceName,
-    SessionId,
 )
-
-INCARNATION_MAX = 2**53 - 1
-"""That a client may claim: what JSON readers in every language tell apart (RFC 8259, 6)."""
 
 WHY_DEREGISTERED = "deregistered"
 WHY_SESSION_ENDED = "session ended"
@@ -79,10 +69,6 @@ class Applied(msgspec.Struct, frozen=True):
 
 class Catalog(Transacting):
     """The directory, and what commands do to it."""
-
-    def __init__(self, history: History | None = None) -> None:
-        super().__init__(history)
-        self._pool = Pool()
 
     def apply(self, index: int, batch: LogBatch) -> Applied:
         """Apply the entry at ``index``."""
@@ -128,105 +114,12 @@ class Catalog(Transacting):
                 return self._sweep()
             case Register():
                 return self._register(command)
+            case RegisterChecked():
+                return self._register_checked(command)
             case _:
                 if isinstance(command, KeyCommand | Transact):
                     return self._keyed(command)
                 return self._check(command)
-
-    def _register(self, command: Register) -> Outcome:
-        given = command.instance
-        service = self._services.get(given.service)
-        if service is None:
-            service = Service(given.service)
-        before = service.records.get(given.id)
-        if before is not None:
-            return self._register_again(command, service, before)
-        session: Session | None = None
-        if command.session:
-            session = self.sessions.find(command.session)
-            if session is None:
-                return _unknown_session(command.session)
-        if len(service.records) >= INSTANCES_PER_SERVICE_MAX:
-            return Refused(
-                Invalid.code,
-                f"service: {given.service!r} has {INSTANCES_PER_SERVICE_MAX} instances, and may "
-                "have no more: split it into several services",
-            )
-        life = given.incarnation
-        if life == 0:
-            life = self._next_serial()
-        elif not 0 < life <= self.serial:
-            if not 0 < life <= INCARNATION_MAX:
-                return _impossible(life)
-            self.serial = life
-        given = self._pool.share(given, service.name, given.id, life)
-        health, why = command.health, command.why
-        if given.node:
-            health, why = self._declare(given, "", health, why)
-        self._put(
-            service,
-            None,
-            Record(
-                given,
-                health,
-                self.now_ms,
-                why,
-                False,
-                "" if session is None else session.id,
-                self.revision,
-            ),
-        )
-        if session is not None:
-            self._take(session, service.name, given.id)
-        return life
-
-    def _register_again(self, command: Register, service: Service, before: Record) -> Outcome:
-        given, held = command.instance, before.instance
-        session_id, session = before.session, None
-        if command.session != session_id:  # or it is open, because a record has it
-            session_id = command.session
-            if session_id:
-                session = self.sessions.find(session_id)
-                if session is None:
-                    return _unknown_session(session_id)
-                session_id = session.id
-        life = given.incarnation
-        if life == 0:
-            same = before.session == session_id and not is_orphan(before)
-            life = held.incarnation if same else self._next_serial()
-        elif life < held.incarnation:
-            return _superseded(given.id, life, held.incarnation)
-        elif life > self.serial:
-            if life > INCARNATION_MAX:
-                return _impossible(life)
-            self.serial = life
-        if life != given.incarnation or given != held:
-            given = self._pool.share_again(given, held, life)
-        if given == held:
-            given = held
-        health, why, since_ms = command.health, command.why, self.now_ms
-        if before.health == "draining" and life == held.incarnation:
-            # A provider that comes back does not undo the drain that an operator asked for.
-            health, why = "draining", before.why
-        if given.node or held.node or self.checks.instances:
-            health, why = self._declare(given, held.node, health, why)
-        if health == before.health:
-            since_ms = before.since_ms
-            if (
-                given is held
-                and session_id == before.session
-                and why == before.why
-                and not before.suspect
-            ):
-                return life
-        self._put(
-            service,
-            before,
-            Record(given, health, since_ms, why, False, session_id, self.revision),
-        )
-        if session is not None:
-            self._take(session, service.name, held.id)
-        return life
 
     def _set_health(self, command: SetHealth) -> Outcome:
         found = self._find(command.service, command.id, command.incarnation)
@@ -287,7 +180,7 @@ class Catalog(Transacting):
     def _detach(self, command: Detach) -> Outcome:
         session = self.sessions.find(command.session)
         if session is None:
-            return _unknown_session(command.session)
+            return unknown_session(command.session)
         for record in self.held(session):
             self._remove(self._services[record.instance.service], record, WHY_SESSION_ENDED)
         self._close(session)
@@ -339,10 +232,6 @@ class Catalog(Transacting):
 
     # What commands are made of
 
-    def _next_serial(self) -> int:
-        self.serial = max(self.serial + 1, self.revision)
-        return self.serial
-
     def _find(
         self, name: ServiceName, instance_id: InstanceId, incarnation: int
     ) -> tuple[Service, Record] | Refused:
@@ -364,37 +253,9 @@ class Catalog(Transacting):
         if not incarnation or incarnation == held:
             return service, record
         if incarnation < held:
-            return _superseded(instance_id, incarnation, held)
+            return superseded(instance_id, incarnation, held)
         return Refused(
             UnknownInstance.code,
             f"incarnation: {instance_id!r} is at {held}, and not yet at {incarnation}: name the "
             "one that its registration gave, or none",
         )
-
-    def _take(self, session: Session, name: ServiceName, instance_id: InstanceId) -> None:
-        session.held.extend((name, instance_id))
-        if len(session.held) > session.held_room:
-            self.sessions.put(pruned(session, self._held(session)))
-
-
-def _unknown_session(session_id: SessionId) -> Refused:
-    return Refused(
-        UnknownSession.code,
-        f"session: {session_id!r} is not open, it ended or never was: open one, then register",
-    )
-
-
-def _impossible(incarnation: int) -> Refused:
-    return Refused(
-        Invalid.code,
-        f"incarnation: {incarnation} is outside 1 to {INCARNATION_MAX}: leave it out to get a new "
-        "one",
-    )
-
-
-def _superseded(instance_id: InstanceId, asked: int, held: int) -> Refused:
-    return Refused(
-        Superseded.code,
-        f"incarnation: {instance_id!r} is held by {held}, newer than {asked}: stand down, or "
-        "register without an incarnation to take it over",
-    )

@@ -14,13 +14,13 @@ from typing import Final, Self
 
 import msgspec
 
-from waypost.catalog.checking import Checking
 from waypost.catalog.draft import Draft
 from waypost.catalog.history import History
 from waypost.catalog.keys import Pair
 from waypost.catalog.keyspace import Keyspace, Miss
 from waypost.catalog.nodes import Key
 from waypost.catalog.origins import Origins
+from waypost.catalog.registering import Registering
 from waypost.checks import CheckState, NodeEntry, NodeName
 from waypost.commands import (
     CheckKey,
@@ -91,7 +91,7 @@ def is_read(operation: Operation) -> bool:
     return isinstance(operation, ReadKey | CheckKey)
 
 
-class Transacting(Checking):
+class Transacting(Registering):
     """The directory, and what transactions do to it."""
 
     def look(self, operations: list[Operation]) -> Transacted:

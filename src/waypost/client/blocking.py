@@ -23,6 +23,7 @@ from waypost.balance import DEFAULT_POLICY
 from waypost.client.answers import Answer, ServiceList
 from waypost.client.asking import CLOSED
 from waypost.client.blocking_views import BlockingService, BlockingWatch
+from waypost.client.check import Check
 from waypost.client.driver import Driver
 from waypost.client.provider import Registration
 from waypost.client.registrations import State
@@ -72,6 +73,7 @@ class BlockingRegistry:
         ttl: float = TTL_DEFAULT_S,
         grace: float = GRACE_DEFAULT_S,
         health: Health = "passing",
+        checks: Sequence[Check] | None = None,
     ) -> "BlockingRegistration":
         """Register an instance of a service, and keep it registered: see ``Registry.register``.
 
@@ -93,6 +95,7 @@ class BlockingRegistry:
             ttl=ttl,
             grace=grace,
             health=health,
+            checks=checks,
         )
         return BlockingRegistration(driver, driver.run(registering.start()))
 
@@ -243,11 +246,12 @@ class BlockingRegistration:
         version: str | None = None,
         tags: Sequence[str] | None = None,
         meta: Mapping[str, str] | None = None,
+        checks: Sequence[Check] | None = None,
     ) -> None:
         """Change what is registered; what is left out stays as it is."""
         self._own().run(
             self._registration.update(
-                weight=weight, zone=zone, version=version, tags=tags, meta=meta
+                weight=weight, zone=zone, version=version, tags=tags, meta=meta, checks=checks
             )
         )
 

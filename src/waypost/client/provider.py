@@ -18,8 +18,9 @@ from typing import Final
 
 import msgspec
 
-from waypost import wire
+from waypost import checks, wire
 from waypost.client.again import Again
+from waypost.client.check import Check, declared
 from waypost.client.connection import Connection
 from waypost.client.dialback import warn_if_unreachable
 from waypost.client.link import Link
@@ -71,9 +72,17 @@ class Registrar:
 
     # What providers want
 
-    def begin(self, instance: Instance, *, ttl_ms: int, grace_ms: int, health: Health) -> Wish:
+    def begin(
+        self,
+        instance: Instance,
+        *,
+        ttl_ms: int,
+        grace_ms: int,
+        health: Health,
+        checks: tuple[checks.Check, ...] | None = None,
+    ) -> Wish:
         """Want an instance registered; this client's session keeps it unless ``ttl_ms`` is 0."""
-        wish = Wish(instance, self._session if ttl_ms else "", health)
+        wish = Wish(instance, self._session if ttl_ms else "", health, checks)
         self.registrations.add(wish)
         if ttl_ms:
             self._shorten_lease(ttl_ms, min(grace_ms, ttl_ms))
@@ -326,6 +335,7 @@ class Registration:
         version: str | None = None,
         tags: Sequence[str] | None = None,
         meta: Mapping[str, str] | None = None,
+        checks: Sequence[Check] | None = None,
     ) -> None:
         """Change what is registered; what is left out stays as it is."""
         given = {
@@ -338,7 +348,8 @@ class Registration:
         changes = {field: value for field, value in given.items() if value is not None}
         instance = msgspec.structs.replace(self.instance, **changes)
         check_instance(instance)
-        self._registrar.registrations.alter(self._wish, instance=instance)
+        all_checks = None if checks is None else declared(checks, instance.host, instance.port)
+        self._registrar.registrations.alter(self._wish, instance=instance, checks=all_checks)
         await self._settled(self._timeout_s)
 
     async def drain(self, deadline: float = 10.0) -> wire.Drained:

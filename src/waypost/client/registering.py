@@ -4,15 +4,20 @@ import asyncio
 import ipaddress
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
+from typing import Final
 
 import msgspec
 
+from waypost import checks
+from waypost.client.check import Check, declared
 from waypost.client.link import Link
 from waypost.client.provider import Registration
-from waypost.model import ID_CHARS_MAX, Health, Instance, check_instance
+from waypost.errors import Invalid
+from waypost.model import ID_CHARS_MAX, Health, Instance, check_instance, check_ttl
 
+EVERYWHERE: Final = ("0.0.0.0", "::")
 _NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9._:@-]+")
 
 
@@ -26,13 +31,28 @@ class Registering:
         *,
         host: str | None,
         id: str | None,
-        ttl_ms: int,
-        grace_ms: int,
+        ttl: float,
+        grace: float,
         health: Health,
+        checks: Sequence[Check] | None,
     ) -> None:
-        """Without ``host`` and ``id``, those of ``instance`` only stand in for what is found."""
-        self.ttl_ms = ttl_ms
-        self.grace_ms = grace_ms
+        """Without ``host`` and ``id``, those of ``instance`` only stand in for what is found.
+
+        Raises ``Invalid`` for what is out of bounds.
+        """
+        self.ttl_ms, self.grace_ms = round(ttl * 1000), round(grace * 1000)
+        check_ttl(self.ttl_ms)
+        if self.grace_ms < 0:
+            raise Invalid(f"grace: {grace:g} s is negative: 0 is none at all", field="grace")
+        if host in EVERYWHERE:
+            raise Invalid(
+                f"host: {host} is where a server listens, not where it is reached: give an address "
+                "that consumers can connect to, or leave it out",
+                field="host",
+            )
+        check_instance(instance)
+        self._checks = None if checks is None else tuple(checks)
+        self.checks_of(instance)
         self.health: Health = health
         self._begin = begin
         self._instance = instance
@@ -53,6 +73,12 @@ class Registering:
             instance = msgspec.structs.replace(instance, id=_made_up_id(instance))
         check_instance(instance)
         return instance
+
+    def checks_of(self, instance: Instance) -> tuple[checks.Check, ...] | None:
+        """What was asked for, at the instance's host and port; None if nothing was said."""
+        return (
+            None if self._checks is None else declared(self._checks, instance.host, instance.port)
+        )
 
     def __await__(self) -> Generator[object, None, Registration]:
         return self.start().__await__()

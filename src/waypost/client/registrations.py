@@ -19,7 +19,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from waypost.commands import Deregister, Outcome, Refused, Register
+from waypost.checks import Check
+from waypost.commands import Deregister, Outcome, Refused, Register, RegisterChecked
 from waypost.errors import (
     ERRORS_BY_CODE,
     Invalid,
@@ -43,6 +44,7 @@ class Wish:
 
     __slots__ = (
         "acknowledged",
+        "checks",
         "error",
         "has_been_sent",
         "health",
@@ -55,11 +57,19 @@ class Wish:
         "why",
     )
 
-    def __init__(self, instance: Instance, session: SessionId, health: Health) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        session: SessionId,
+        health: Health,
+        checks: tuple[Check, ...] | None = None,
+    ) -> None:
         self.instance = instance
         """Its incarnation is 0 until the registry has given it one."""
         self.session = session
         self.health: Health = health
+        self.checks = checks
+        """All that it shall have; None if this process never said."""
         self.why = ""
         self.version = 1
         self.acknowledged = 0
@@ -87,7 +97,7 @@ class Due(msgspec.Struct, frozen=True, eq=False):
 
     wish: Wish
     version: int
-    command: Register | Deregister
+    command: Register | RegisterChecked | Deregister
 
 
 class Registrations:
@@ -125,6 +135,7 @@ class Registrations:
         instance: Instance | None = None,
         health: Health | None = None,
         why: str | None = None,
+        checks: tuple[Check, ...] | None = None,
     ) -> None:
         """Want it otherwise; raises why it has ended, if it has."""
         self._check(wish)
@@ -133,6 +144,7 @@ class Registrations:
             wish.instance = instance
         wish.health = health or wish.health
         wish.why = wish.why if why is None else why
+        wish.checks = wish.checks if checks is None else checks
         wish.version += 1
 
     def assume(self, wish: Wish, health: Health, why: str) -> None:
@@ -250,8 +262,9 @@ def error_of(refused: Refused) -> WaypostError:
     return ERRORS_BY_CODE.get(refused.code, Rejected)(refused.message)
 
 
-def _command(wish: Wish) -> Register | Deregister:
+def _command(wish: Wish) -> Register | RegisterChecked | Deregister:
     instance = wish.instance
     if wish.state == "leaving":
         return Deregister(instance.service, instance.id, instance.incarnation)
-    return Register(instance, wish.session, wish.health, wish.why)
+    register = Register(instance, wish.session, wish.health, wish.why)
+    return register if wish.checks is None else RegisterChecked(register, wish.checks)

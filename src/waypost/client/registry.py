@@ -24,6 +24,7 @@ from waypost.catalog.queries import select
 from waypost.client.addresses import Address
 from waypost.client.answers import Answer, ServiceList
 from waypost.client.asking import Asking
+from waypost.client.check import Check
 from waypost.client.connection import Connection
 from waypost.client.identity import Identity
 from waypost.client.lastknown import LastKnown
@@ -35,7 +36,7 @@ from waypost.client.service import Service
 from waypost.client.watching import Watch, Watching
 from waypost.client.writing import Writing
 from waypost.commands import Deregister, Refused
-from waypost.errors import Invalid, Unavailable, WaypostError
+from waypost.errors import Unavailable, WaypostError
 from waypost.model import (
     GRACE_MS_DEFAULT,
     TTL_MS_DEFAULT,
@@ -47,16 +48,13 @@ from waypost.model import (
     ServiceName,
     Source,
     check_id,
-    check_instance,
     check_service,
-    check_ttl,
 )
 
 log = logging.getLogger("waypost")
 
 TTL_DEFAULT_S: Final = TTL_MS_DEFAULT / 1000
 GRACE_DEFAULT_S: Final = GRACE_MS_DEFAULT / 1000
-EVERYWHERE: Final = ("0.0.0.0", "::")
 
 
 class Registry:
@@ -114,6 +112,7 @@ class Registry:
         ttl: float = TTL_DEFAULT_S,
         grace: float = GRACE_DEFAULT_S,
         health: Health = "passing",
+        checks: Sequence[Check] | None = None,
     ) -> Registering:
         """Register an instance of a service, and keep it registered.
 
@@ -126,19 +125,12 @@ class Registry:
         connection may take to come back.  All that one client registers shares the shortest of its
         leases and graces.
 
+        ``checks`` are what the registry itself shall look at; until they are found passing, the
+        instance is critical.  They are all that it has; without, those that it has stay.
+
         Raises ``Invalid`` at once for what is out of bounds; ``Unavailable`` if the registry
         cannot be told in time; ``Rejected`` if it refuses.
         """
-        ttl_ms, grace_ms = round(ttl * 1000), round(grace * 1000)
-        check_ttl(ttl_ms)
-        if grace_ms < 0:
-            raise Invalid(f"grace: {grace:g} s is negative: 0 is none at all", field="grace")
-        if host in EVERYWHERE:
-            raise Invalid(
-                f"host: {host} is where a server listens, not where it is reached: give an address "
-                "that consumers can connect to, or leave it out",
-                field="host",
-            )
         instance = Instance(
             service,
             id or "to-be-made-up",
@@ -151,15 +143,15 @@ class Registry:
             dict(meta or {}),
             dict(ports or {}),
         )
-        check_instance(instance)
         return Registering(
             self._begin,
             instance,
             host=host,
             id=id,
-            ttl_ms=ttl_ms,
-            grace_ms=grace_ms,
+            ttl=ttl,
+            grace=grace,
             health=health,
+            checks=checks,
         )
 
     async def deregister(self, service: ServiceName, id: str) -> None:
@@ -348,6 +340,7 @@ class Registry:
             ttl_ms=registering.ttl_ms,
             grace_ms=registering.grace_ms,
             health=registering.health,
+            checks=registering.checks_of(instance),
         )
         try:
             await self._registrar.settle(wish, self._timeout_s)

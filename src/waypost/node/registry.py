@@ -14,12 +14,14 @@ from typing import Final
 import msgspec
 
 from waypost.catalog.directory import Directory
+from waypost.checks import Check
 from waypost.commands import (
     Attach,
     Command,
     Deregister,
     Detach,
     Register,
+    RegisterChecked,
     SetHealth,
     encode_part,
 )
@@ -92,14 +94,22 @@ class Registry:
     # Writes
 
     async def register(
-        self, instance: Instance, *, ttl_ms: int, health: Health = "passing", why: str = ""
+        self,
+        instance: Instance,
+        *,
+        ttl_ms: int,
+        health: Health = "passing",
+        why: str = "",
+        checks: tuple[Check, ...] | None = None,
     ) -> Registered:
         """Register without a connection: a lease of its own keeps it, renewed by ``renew``.
 
-        ``ttl_ms`` of 0 makes it permanent: only a deregistration removes it.
+        ``ttl_ms`` of 0 makes it permanent: only a deregistration removes it.  ``checks`` are all
+        that it shall have of its own; None leaves those that it has.
         """
         session = _lease_of(instance.service, instance.id) if ttl_ms else ""
-        commands: list[Command] = [Register(instance, session, health, why)]
+        plain = Register(instance, session, health, why)
+        commands: list[Command] = [plain if checks is None else RegisterChecked(plain, checks)]
         held = self._owned(session)
         if held is not None and held.ttl_ns == ttl_ms * 1_000_000:
             self._node.sessions.renewed(held, self._node.clock())
@@ -112,7 +122,9 @@ class Registry:
             return Registered(done.revision, raised(done.outcomes[-1]))
         except UnknownSession:  # another node ended it, and this one had not heard
             self._node.sessions.ended(session)
-            return await self.register(instance, ttl_ms=ttl_ms, health=health, why=why)
+            return await self.register(
+                instance, ttl_ms=ttl_ms, health=health, why=why, checks=checks
+            )
 
     async def renew(self, service: str, instance_id: str) -> Revision:
         """Keep alive what ``register`` registered with a lease."""

@@ -93,3 +93,48 @@ async def test_what_is_not_there_is_not_found(world: World) -> None:
         assert problem["code"] == "unknown-check"
     problem = await world.post(f"{WEB_1}/checks/c/report", {"status": "passing"}, 404)
     assert problem["code"] == "unknown-check"
+
+
+@served
+async def test_a_registration_brings_its_checks_and_another_list_replaces_them(
+    world: World,
+) -> None:
+    own = {**HTTP, "id": "page"}
+    body = {"host": "10.0.0.1", "port": 8080}
+    await world.put(WEB_1, {**body, "checks": [own, {"id": "told", "kind": "manual"}]}, 201)
+
+    listed = (await world.get(f"{WEB_1}/checks"))["checks"]
+    assert [(each["id"], each["status"]) for each in listed] == [
+        ("page", "critical"),
+        ("told", "critical"),
+    ]
+    await world.put(WEB_1, {**body, "weight": 2}, 200)
+    assert len((await world.get(f"{WEB_1}/checks"))["checks"]) == 2, "nothing was said of them"
+    await world.put(WEB_1, {**body, "checks": [own]}, 200)
+    assert [each["id"] for each in (await world.get(f"{WEB_1}/checks"))["checks"]] == ["page"]
+
+    item = {"op": "register", "service": "web", "id": "web-1", **body, "checks": []}
+    await world.post("/api/v1/batch", {"items": [item]}, 200)
+    assert (await world.get(f"{WEB_1}/checks"))["checks"] == []
+    (instance,) = (await world.get(of("web")))["instances"]
+    assert instance["health"] == "passing"
+
+
+@pytest.mark.parametrize(
+    ("checks", "field"),
+    [
+        ([{"id": "a", "kind": "http", "target": "nowhere"}], "check.target"),
+        ([{"id": "a", "kind": "manual"}, {"id": "a", "kind": "manual"}], "check.id"),
+        ([{"id": "", "kind": "manual"}], "id"),
+        ([{"id": str(n), "kind": "manual"} for n in range(65)], "checks"),
+    ],
+)
+@served
+async def test_a_registration_with_wrong_checks_registers_nothing(
+    world: World, checks: list[Any], field: str
+) -> None:
+    body = {"host": "10.0.0.1", "port": 8080, "checks": checks}
+    assert (await world.put(WEB_1, body, 400))["field"] == field
+    item = {"op": "register", "service": "web", "id": "web-1", **body}
+    await world.post("/api/v1/batch", {"items": [item]}, 400)
+    await world.get(f"{WEB_1}/checks", 404)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from waypost.catalog.state import INCARNATION_MAX
+from waypost.catalog.registering import INCARNATION_MAX
+from waypost.checks import CHECKS_PER_OWNER_MAX, Check, check_checks
 from waypost.errors import Invalid
 from waypost.model import (
     HOST_CHARS_MAX,
@@ -39,6 +40,7 @@ from waypost.model import (
     check_ttl,
     check_why,
 )
+from waypost.servers.http.check_bodies import OwnCheck
 from waypost.servers.http.problems import Problem
 from waypost.views import InstanceView
 
@@ -131,6 +133,21 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     why: Why = ""
     incarnation: Incarnation = 0
     node: Annotated[Text, _told("The machine or agent that it runs on.")] = ""
+    checks: Annotated[
+        tuple[OwnCheck, ...] | None,
+        _told(
+            "All checks of its own; null, or none said, leaves those that it has.",
+            maxItems=CHECKS_PER_OWNER_MAX,
+        ),
+    ] = None
+
+    def own_checks(self) -> tuple[Check, ...] | None:
+        """Build the checks that it describes, or raise ``Invalid``."""
+        if self.checks is None:
+            return None
+        own = tuple(check.own() for check in self.checks)
+        check_checks(own)
+        return own
 
     @property
     def ttl_ms(self) -> int:
@@ -206,6 +223,7 @@ class RegisterItem(
     def check(self) -> None:
         """Raise ``Invalid`` unless it is within limits."""
         self.instance(self.service, self.id)
+        self.own_checks()
 
 
 class _ItemOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

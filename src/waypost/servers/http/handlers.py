@@ -60,7 +60,7 @@ async def register(call: Call, body: Registration) -> Response:
     instance = body.instance(call.service, call.id)
     is_new = not _is_known(call)
     done = await call.registry.register(
-        instance, ttl_ms=body.ttl_ms, health=body.health, why=body.why
+        instance, ttl_ms=body.ttl_ms, health=body.health, why=body.why, checks=body.own_checks()
     )
     warnings = await _dial_back(call)
     answer = Registered(done.revision, done.incarnation, body.ttl, warnings)
@@ -114,6 +114,7 @@ async def _perform(call: Call, item: BatchItem) -> BatchResult:
                 ttl_ms=item.ttl_ms,
                 health=item.health,
                 why=item.why,
+                checks=item.own_checks(),
             )
             return BatchResult(200, done.revision, done.incarnation)
         case RenewItem():

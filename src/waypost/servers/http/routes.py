@@ -5,7 +5,7 @@ Requests are routed by it and ``/openapi.json`` is made from it.
 
 from typing import Final
 
-from waypost.catalog.state import INCARNATION_MAX
+from waypost.catalog.registering import INCARNATION_MAX
 from waypost.servers.http import checks, handlers
 from waypost.servers.http.backup import CONTENT_TYPE as SNAPSHOT_TYPE
 from waypost.servers.http.bodies import (
@@ -22,6 +22,7 @@ from waypost.servers.http.bodies import (
     ServiceAnswer,
     ServicesAnswer,
 )
+from waypost.servers.http.check_bodies import CheckBody, CheckReport, ChecksAnswer, CheckView
 from waypost.servers.http.metrics import CONTENT_TYPE
 from waypost.servers.http.operations import Operation, Parameter
 from waypost.wire import NodeStatus
@@ -113,14 +114,14 @@ OPERATIONS: Final = (
         path=f"{_INSTANCE}/checks",
         handler=checks.list_checks,
         summary="The checks of an instance",
-        answers={200: checks.ChecksAnswer},
+        answers={200: ChecksAnswer},
     ),
     Operation(
         method="PUT",
         path=_CHECK,
         handler=checks.put_check,
         summary="Give an instance a health check, or replace one",
-        body=checks.CheckBody,
+        body=CheckBody,
         answers={200: Done},
     ),
     Operation(
@@ -128,7 +129,7 @@ OPERATIONS: Final = (
         path=_CHECK,
         handler=checks.show_check,
         summary="A check, and what was found last",
-        answers={200: checks.CheckView},
+        answers={200: CheckView},
     ),
     Operation(
         method="DELETE",
@@ -142,7 +143,7 @@ OPERATIONS: Final = (
         path=f"{_CHECK}/report",
         handler=checks.report_check,
         summary="Say what a check found",
-        body=checks.CheckReport,
+        body=CheckReport,
         answers={200: Done},
     ),
     Operation(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from waypost import wire
+from waypost.checks import check_checks
 from waypost.commands import (
     CheckCommand,
     ClientCommand,
@@ -22,6 +23,7 @@ from waypost.commands import (
     Origin,
     Outcome,
     Register,
+    RegisterChecked,
     SetHealth,
     check_check_command,
 )
@@ -153,6 +155,9 @@ class Conversation:
                         "session: it is not attached to this connection: attach it first",
                         field="session",
                     )
+            elif isinstance(command, RegisterChecked):
+                check_checks(command.checks)
+                self._check([command.register])
             elif isinstance(command, CheckCommand):
                 is_registering = True
                 check_check_command(command)
