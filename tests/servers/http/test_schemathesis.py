@@ -20,7 +20,7 @@ CHECK = "/api/v1/services/{service}/instances/{id}/checks/{check}"
 def described() -> dict[str, Any]:
     """Tell all that the description does, but of checks.
 
-    What the target of which kind of check is, a schema of flat fields does not say: see test_checks.
+    What the target of which kind is, a schema of flat fields does not say: see test_checks.
     """
     told: dict[str, Any] = msgspec.json.decode(document(OPERATIONS))
     for body in ("Registration", "RegisterItem"):
