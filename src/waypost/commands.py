@@ -19,11 +19,6 @@ from waypost.checks import (
     CheckStatus,
     NodeEntry,
     NodeName,
-    check_check,
-    check_check_id,
-    check_node,
-    check_node_name,
-    check_owner,
 )
 from waypost.model import Health, Instance, InstanceId, ServiceName, SessionId
 
@@ -322,21 +317,6 @@ Command = (
 )
 ClientCommand = Register | Deregister | SetHealth | RegisterChecked | CheckCommand
 """What a client may put into a write; the others are for the node that owns its session."""
-
-
-def check_check_command(command: CheckCommand) -> None:
-    """Raise ``Invalid`` unless all that it says of a check, or of a node, is within limits."""
-    match command:
-        case PutCheck():
-            check_owner(command.service, command.id, command.node)
-            check_check(command.check)
-        case DropCheck() | ReportCheck():
-            check_owner(command.service, command.id, command.node)
-            check_check_id(command.check_id)
-        case PutNode():
-            check_node(command.entry)
-        case DropNode():
-            check_node_name(command.node)
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):

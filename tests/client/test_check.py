@@ -119,7 +119,7 @@ def test_an_instance_passes_once_its_check_does_and_not_before(address: str) -> 
         async with waypost.connect(address, cache_dir=None) as registry, server:
             watch = registry.watch("c1")
             async with registry.register("c1", port=port, checks=[Check(tcp=True, interval=1)]):
-                told = []
+                told: list[tuple[str, str]] = []
                 async for change in watch:
                     told.append((change.kind, change.record.health))
                     if change.record.health == "passing":

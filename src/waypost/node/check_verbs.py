@@ -8,7 +8,19 @@ watch of instances tells only what became of those.
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from waypost.checks import Check, CheckState, CheckStatus, NodeEntry, NodeName, cut_output
+from waypost.checks import (
+    Check,
+    CheckState,
+    CheckStatus,
+    NodeEntry,
+    NodeName,
+    check_check,
+    check_check_id,
+    check_node,
+    check_node_name,
+    check_owner,
+    cut_output,
+)
 from waypost.commands import (
     CheckCommand,
     Command,
@@ -17,7 +29,6 @@ from waypost.commands import (
     PutCheck,
     PutNode,
     ReportCheck,
-    check_check_command,
 )
 from waypost.model import InstanceId, Revision, ServiceName
 from waypost.node.checkup import CheckListener
@@ -149,3 +160,18 @@ class CheckVerbs:
         listeners = self._node.check_news.listeners
         listeners.append(listener)
         return lambda: listeners.remove(listener)
+
+
+def check_check_command(command: CheckCommand) -> None:
+    """Raise ``Invalid`` unless all that it says of a check, or of a node, is within limits."""
+    match command:
+        case PutCheck():
+            check_owner(command.service, command.id, command.node)
+            check_check(command.check)
+        case DropCheck() | ReportCheck():
+            check_owner(command.service, command.id, command.node)
+            check_check_id(command.check_id)
+        case PutNode():
+            check_node(command.entry)
+        case DropNode():
+            check_node_name(command.node)

@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from waypost.catalog.nodes import Key
 from waypost.checks import NodeName
-from waypost.commands import CheckCommand, Command, Sweep, check_check_command
+from waypost.commands import CheckCommand, Command, Sweep
 from waypost.errors import (
     TooStale,
     Unavailable,
@@ -23,6 +23,7 @@ from waypost.errors import (
     UnknownService,
 )
 from waypost.model import PLAIN_QUERY, Revision
+from waypost.node.check_verbs import check_check_command
 from waypost.node.refusal import raised
 from waypost.node.registry import Registry
 from waypost.servers.consul.asked import Asked

@@ -25,7 +25,6 @@ from waypost.commands import (
     Register,
     RegisterChecked,
     SetHealth,
-    check_check_command,
 )
 from waypost.errors import (
     Invalid,
@@ -35,6 +34,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.model import check_id, check_instance, check_service, check_ttl, check_why
+from waypost.node.check_verbs import check_check_command
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.native.attaching import Attaching, Detaching
