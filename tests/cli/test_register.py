@@ -384,3 +384,39 @@ def test_what_is_out_of_bounds_is_told_before_the_program_is_started(
 
     assert wrong_address.code == wrong_name.code == 64
     assert program.said() == []
+
+
+def test_the_registry_looks_for_itself_where_a_check_says(
+    world: World, server: str, registry: BlockingRegistry
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        with world.running(
+            *("register", "checked", "--id", "c1", "--host", "127.0.0.1", "--port", port),
+            *("--check", "tcp", "--check-interval", "1s", "--check-timeout", "500ms"),
+            server=server,
+        ):
+            eventually(lambda: ids(registry, "checked") == ["c1"])
+    dead = ["register", "dead", "--id", "d1", "--host", "127.0.0.1", "--port", "1", "--ttl", "0"]
+    assert world.run(*dead, "--check", "http=/health", "--check", "grpc=x", server=server).code == 0
+    (record,) = registry.resolve("dead", health="any").records
+    assert (record.health, record.why) == ("critical", "check 'grpc' is critical")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "remedy"),
+    [
+        (("--check", "htp=/x"), "--check", "write http=/PATH, tcp or grpc=SERVICE"),
+        (("--check", "http="), "--check", "such as --check http=/health"),
+        (("--check", "http=health"), "--check", "give a URL that begins with http://"),
+        (("--check", "tcp", "--check-interval", "200ms"), "--check-interval", "1 s to 24 h"),
+        (("--check", "tcp", "--check-timeout", "25h"), "--check-timeout", "0.001 s to 24 h"),
+    ],
+)
+def test_a_check_that_cannot_be_is_refused_with_its_option_and_a_remedy(
+    world: World, arguments: tuple[str, ...], option: str, remedy: str
+) -> None:
+    refused = world.run("register", "orders", "--port", "80", *arguments, server="127.0.0.1:1")
+    assert refused.code == 64
+    assert f"Invalid value for {option}" in refused.err
+    assert remedy in " ".join(refused.err.split())

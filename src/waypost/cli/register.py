@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from waypost.cli import exits
+from waypost.cli.check_options import check_options, checks_of
 from waypost.cli.options import duration, json_option, pair, server_option
 from waypost.errors import Unavailable, WaypostError
 
@@ -65,6 +66,7 @@ _T = TypeVar("_T")
     show_default="10s",
     help="How long to wait, before it ends, for consumers to notice.",
 )
+@check_options
 @server_option
 @json_option
 @click.argument("command", nargs=-1, metavar="[-- CMD...]", type=click.UNPROCESSED)
@@ -80,6 +82,9 @@ def register(
     version: str,
     ttl: float,
     drain_s: float,
+    checks: tuple[str, ...],
+    check_interval: float,
+    check_timeout: float | None,
     server: str,
     as_json: bool,
     command: tuple[str, ...],
@@ -106,6 +111,7 @@ def register(
         "zone": zone,
         "version": version,
         "ttl": ttl,
+        "checks": checks_of(checks, check_interval, check_timeout, port),
     }
     is_json = as_json or not (command or sys.stdout.isatty())
     provider = _Provider(name, details, command, server, drain_s=drain_s, is_json=is_json)
