@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from waypost.checks import CheckState
 from waypost.commands import ClientCommand, Outcome
 from waypost.model import (
     PLAIN_QUERY,
@@ -40,6 +41,7 @@ DRAIN: Final = 10
 VERIFY: Final = 11
 STATUS: Final = 12
 CLUSTER: Final = 13
+CHECKS: Final = 14
 
 # Either side.
 PING: Final = 16
@@ -60,12 +62,14 @@ GOING: Final = 42
 FAULT: Final = 43
 MOVED: Final = 44
 MEMBERS: Final = 45
+CHECKED: Final = 46
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 """The largest frame that a node takes from a client."""
 ANSWER_BYTES_MAX: Final = 64 << 20
 """The largest frame that a client takes from a node."""
 RECORDS_PER_SNAPSHOT_MAX: Final = 1_000
+CHECKS_PER_ANSWER_MAX: Final = 1_000
 COMMANDS_PER_WRITE_MAX: Final = 4096
 WATCHES_PER_CONNECTION_MAX: Final = 10_000
 SESSION_CHARS_MAX: Final = 64
@@ -176,6 +180,16 @@ class Services(msgspec.Struct, frozen=True, array_like=True, gc=False):
     age_ms: int
     source: Source
     services: list["ServiceSummary"]
+
+
+class Checked(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The answer to ``CHECKS``: those of a service's instances, and of the nodes they are on."""
+
+    revision: Revision
+    checks: list[CheckState]
+    """The worst first, and no more than ``CHECKS_PER_ANSWER_MAX``."""
+    count: int
+    """How many there are."""
 
 
 class ServiceSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -346,6 +360,7 @@ decode_attached = msgspec.msgpack.Decoder(Attached).decode
 decode_resolve = msgspec.msgpack.Decoder(Resolve).decode
 decode_resolved = msgspec.msgpack.Decoder(Resolved).decode
 decode_services = msgspec.msgpack.Decoder(Services).decode
+decode_checked = msgspec.msgpack.Decoder(Checked).decode
 decode_watch = msgspec.msgpack.Decoder(Watch).decode
 decode_snapshot = msgspec.msgpack.Decoder(Snapshot).decode
 decode_changes = msgspec.msgpack.Decoder(Changes).decode

@@ -399,6 +399,16 @@ def test_the_registry_looks_for_itself_where_a_check_says(
             eventually(lambda: ids(registry, "checked") == ["c1"])
     dead = ["register", "dead", "--id", "d1", "--host", "127.0.0.1", "--port", "1", "--ttl", "0"]
     assert world.run(*dead, "--check", "http=/health", "--check", "grpc=x", server=server).code == 0
+    eventually(lambda: all(state.output for state in registry.checks("dead").checks))
+    shown = world.run("checks", "dead", server=server).json
+    assert [(each["check"]["id"], each["status"]) for each in shown["checks"]] == [
+        ("grpc", "critical"),
+        ("http", "critical"),
+    ]
+    assert "connection refused" in shown["checks"][1]["output"]
+    told = world.on_a_terminal("checks", "dead", server=server).out
+    assert "connection refused" in " ".join(told.split())
+    assert "has no health checks" in world.on_a_terminal("checks", "none", server=server).out
     (record,) = registry.resolve("dead", health="any").records
     assert (record.health, record.why) == ("critical", "check 'grpc' is critical")
 

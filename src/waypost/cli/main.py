@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "register": "waypost.cli.register:register",
     "resolve": "waypost.cli.resolve:resolve",
     "services": "waypost.cli.services:services",
+    "checks": "waypost.cli.checks:checks",
     "watch": "waypost.cli.watch:watch",
     "deregister": "waypost.cli.departures:deregister",
     "drain": "waypost.cli.departures:drain",

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from waypost.checks import CheckStatus
 from waypost.model import HEALTHS, Record
 from waypost.views import instance_view
 
@@ -57,6 +58,11 @@ def health_text(record: Record) -> str:
     """A record's health, coloured, and whether it is doubted."""
     doubt = " [red](suspect)[/]" if record.suspect else ""
     return f"[{_STYLES[record.health]}]{record.health}[/]{doubt}"
+
+
+def status_text(status: CheckStatus) -> str:
+    """How a check is, coloured."""
+    return f"[{_STYLES[status]}]{status}[/]"
 
 
 def freshness_text(revision: int, age_ms: int, source: str) -> str:

@@ -139,6 +139,10 @@ class BlockingRegistry:
         """List every service that has an instance."""
         return self._run(lambda registry: registry.services())
 
+    def checks(self, service: ServiceName) -> wire.Checked:
+        """Ask what the checks of a service's instances found last, the worst first."""
+        return self._run(lambda registry: registry.checks(service))
+
     def service(
         self,
         name: ServiceName,

@@ -240,6 +240,11 @@ class Registry:
             tuple(listed.services), listed.revision, listed.age_ms / 1000, listed.source
         )
 
+    async def checks(self, service: ServiceName) -> wire.Checked:
+        """Ask what the checks of a service's instances found last, the worst first."""
+        check_service(service)
+        return wire.decode_checked(await self._asking.ask(wire.CHECKS, wire.encode(service)))
+
     def service(
         self,
         name: ServiceName,

@@ -254,6 +254,7 @@ ANSWERS = {
     wire.VERIFY: {wire.VERIFIED},
     wire.STATUS: {wire.STATE},
     wire.CLUSTER: {wire.MEMBERS},
+    wire.CHECKS: {wire.CHECKED},
     wire.PING: {wire.PONG},
 }
 UNANSWERED = {wire.UNWATCH, wire.SEEN, wire.PONG}

@@ -38,6 +38,7 @@ from waypost.node.check_verbs import check_check_command
 from waypost.node.node import Node
 from waypost.node.registry import Registry
 from waypost.servers.native.attaching import Attaching, Detaching
+from waypost.servers.native.checked import checked_of
 from waypost.servers.native.watch import NativeWatches
 
 if TYPE_CHECKING:
@@ -188,6 +189,10 @@ class Conversation:
                 self._detach(frame_id, wire.decode_text(body))
             case wire.LIST:
                 self._list(frame_id, wire.decode_number(body) if body else 0)
+            case wire.CHECKS:
+                service = wire.decode_text(body)
+                check_service(service)
+                send(wire.CHECKED, frame_id, wire.encode(checked_of(self._registry, service)))
             case wire.WATCH:
                 self._watches.begin(frame_id, wire.decode_watch(body))
             case wire.UNWATCH:
