@@ -169,6 +169,25 @@ def test_a_holder_that_ends_lets_its_keys_go_and_holds_them_back_for_its_lock_de
     assert world.do(PutKey("lock", b"", acquire=two)) == 1
 
 
+def test_who_was_read_back_holds_keys_back_in_the_order_of_who_was_not() -> None:
+    def close(world: World, holder: str, key: str, delay_ms: int) -> None:
+        opened = world.holder(holder, delay_ms=delay_ms)
+        world.do(PutKey(key, b"", acquire=opened))
+        world.do(CloseHolder(opened))
+
+    live, read_back = World(), World()
+    close(live, "one", "a", 1_000)
+    close(live, "two", "b", 5_000)
+    live.stamp_ms = read_back.stamp_ms = 3_000  # that of "a" is over, and no snapshot has it
+    live.do(PutKey("c", b""))
+    read_back.catalog = load(dump(live.catalog))
+
+    close(live, "three", "a", 5_000)
+    close(read_back, "three", "a", 5_000)
+
+    assert digest(read_back.catalog) == digest(live.catalog)
+
+
 def test_a_key_that_was_released_is_not_held_back() -> None:
     world = World()
     one, two = world.holder("one", delay_ms=5_000), world.holder("two")

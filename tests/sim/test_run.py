@@ -50,6 +50,7 @@ REACHED = (
     "write no",
     "check done",
     "hold done",
+    "transact done",
 )
 """Situations that 300 seeds must come to, or they prove little."""
 

@@ -87,6 +87,7 @@ class Holders:
 
     def hold_back(self, key: str, until_ms: int, now_ms: int) -> None:
         """Let nobody acquire a key until then."""
+        self._delays.pop(key, None)  # one that is over may be here still, and not after a restart
         self._delays[key] = until_ms
         if len(self._delays) > self._delays_kept:
             self._delays = dict(self.delays(now_ms))

@@ -121,7 +121,8 @@ TaskKind = Literal[
     "drop_key",
     "read_key",  # linearizable
     "check",  # of an instance: given, reported, taken away
-    "hold",  # a holder opened and closed, its keys acquired, a transaction
+    "hold",  # a holder opened and closed, its keys acquired
+    "transact",  # a node, a service, its check and a key, all or none
 ]
 _TASK_WEIGHTS: Final[dict[TaskKind, int]] = {
     "attach": 2,
@@ -138,6 +139,7 @@ _TASK_WEIGHTS: Final[dict[TaskKind, int]] = {
     "read_key": 6,
     "check": 3,
     "hold": 4,
+    "transact": 3,
 }
 
 

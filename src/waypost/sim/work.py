@@ -9,7 +9,7 @@ and repetitions.
 from typing import Literal
 
 from waypost.catalog.holders import session_of
-from waypost.checks import Check, CheckStatus
+from waypost.checks import Check, CheckStatus, NodeEntry
 from waypost.commands import (
     Attach,
     CheckKey,
@@ -19,7 +19,11 @@ from waypost.commands import (
     Detach,
     DropCheck,
     DropKey,
+    OnCheck,
+    OnNode,
+    OnService,
     OpenHolder,
+    Operation,
     PutCheck,
     PutKey,
     ReadKey,
@@ -32,7 +36,7 @@ from waypost.model import Health, Instance
 from waypost.sim.plan import Task
 
 READS = ("read", "read_stale", "read_linear", "read_key")
-UNTOLD = ("attach", "detach", "check", "hold")
+UNTOLD = ("attach", "detach", "check", "hold", "transact")
 """What no checker is told of."""
 _HEALTHS: tuple[Health, ...] = ("passing", "warning", "critical", "draining")
 _ENDS: tuple[Literal["release", "delete"], ...] = ("release", "delete")
@@ -84,6 +88,8 @@ class Work:
                 return self._check(service, name, seq), ()
             case "hold":
                 return self._hold(task, key, seq), ()
+            case "transact":
+                return [Transact(self._operations(service, name, seq))], ()
             case "read" | "read_stale" | "read_linear" | "read_key":
                 return [], ()
 
@@ -113,13 +119,28 @@ class Work:
             case _:
                 return [CloseHolder(holder)]
 
+    def _operations(self, service: str, name: str, seq: int) -> list[Operation]:
+        self._value += 1
+        node = f"n{seq % 3}"
+        instance = Instance(service, name, "10.0.0.1", self._value, node=node)
+        probe = Check("probe", kind="manual")
+        if seq % 4 == 0:
+            return [OnService("delete", node, (name,)), OnNode("delete", NodeEntry(node))]
+        return [
+            OnNode("set", NodeEntry(node, "10.0.0.1")),
+            OnService("set", node, (name,), instance),
+            OnCheck("set", node, probe, (name,), _STATUSES[seq % len(_STATUSES)]),
+            OnCheck("get", node, probe, (name,) if seq % 4 == 1 else ("another",)),
+            PutKey(service, b"%d" % seq),
+        ]
+
 
 def subject(task: Task) -> str:
     """Name the service or the key that a task is about; each kind of work has its own."""
     match task.kind:
         case "put_key" | "cas_key" | "drop_key" | "read_key":
             return f"key-{task.service}"
-        case "check":
+        case "check" | "transact":
             return f"checked-{task.service}"
         case "hold":
             return f"lock-{task.service}"
