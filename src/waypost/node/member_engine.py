@@ -4,7 +4,7 @@ Performs what ``waypost.replica.member`` asks for, over a write-ahead log and, w
 nodes, over ``Others``.  What is said to others leaves before the disk is waited for: what must wait
 for it stays in the core.
 
-Always true: what a step asks for is done in its order; while a snapshot of another node is loaded,
+Always true: what steps ask for is done in their order; while a snapshot of another node is loaded,
 what is to be applied waits, in order, and nothing else does.
 """
 
@@ -30,6 +30,7 @@ from waypost.replica.peer_messages import PeerMessage
 log = logging.getLogger("waypost.engine")
 
 STATUS_KEPT_NS: Final = 1_000_000
+ANSWERED_FIRST_BYTES: Final = 4 << 10
 MEMBER: Final = "member"
 """The role of every node, where all write and nobody leads."""
 
@@ -84,10 +85,9 @@ class MemberEngine:
                 storage.wal,
                 self._loop,
                 on_durable=self._on_durable,
-                on_failed=self._fail,
+                on_failed=self.fail,
                 on_space=self._on_space,
             )
-
         self._snapshots = OwnSnapshots(member, sink, storage, self._disk, self._drive)
 
     def attach(self, others: Others) -> None:
@@ -257,7 +257,7 @@ class MemberEngine:
             for message in messages:
                 member.receive(now, src, message)
         except CorruptData as error:
-            self._fail(error)
+            self.fail(error)
         self._drive()
 
     def met(self, nid: int) -> None:
@@ -310,7 +310,9 @@ class MemberEngine:
 
     def _perform(self, step: Step) -> None:
         others = self._others
-        if step.send and others is not None:
+        # A client waits for what is applied in no time: the others hear of that commit after it.
+        answers_first = step.write is None and 0 < step.entry_bytes <= ANSWERED_FIRST_BYTES
+        if step.send and others is not None and not answers_first:
             others.send(step.send)
         if step.write is not None:
             self._write(step.write)
@@ -330,6 +332,8 @@ class MemberEngine:
             self._backlog.append(step)
         else:
             self._apply(step)
+        if step.send and others is not None and answers_first:
+            others.send(step.send)
         if step.status is not None:
             if others is not None:
                 peers = step.status.peers
@@ -403,10 +407,6 @@ class MemberEngine:
             self._drive()
 
     def fail(self, error: BaseException) -> None:
-        """This node can take part no more."""
-        self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
         """Stop for good: what the disk holds is unknown, and a retried fsync would lie."""
         if self._failure is None:
             self._failure, self._is_stopping = error, True
@@ -440,7 +440,7 @@ class MemberEngine:
         try:
             catalog = await self._snapshots.load(snap)
         except Exception as error:  # noqa: BLE001 - without its state this node is nothing
-            self._fail(error)
+            self.fail(error)
             return
         self._restoring = None
         self._applied = snap.index

@@ -66,3 +66,8 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     """When role, leader, epoch or release changed; positions move without a notice."""
     retired: bool = False
     """This node was removed and nobody needs it any more: it may end."""
+
+    @property
+    def entry_bytes(self) -> int:
+        """Of all entries that are to be applied."""
+        return sum(len(entry.frame) for entry in self.entries)
