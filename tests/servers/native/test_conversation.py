@@ -10,7 +10,7 @@ from tests.servers.native.world import CLUSTER, World, native, opened, until
 
 from waypost import wire
 from waypost.checks import Check
-from waypost.commands import Deregister, PutCheck, Refused, ReportCheck, SetHealth
+from waypost.commands import Deregister, PutCheck, Refused, RegisterChecked, ReportCheck, SetHealth
 from waypost.commands import Register as Reg
 from waypost.model import ID_CHARS_MAX, Instance, Query
 from waypost.transport.frames import encode_frame
@@ -227,6 +227,29 @@ async def test_a_check_is_put_and_reported_like_any_other_write(world: World) ->
     asked = peer.ask(wire.WRITE, [wrong])
     fault = wire.decode_fault(await peer.hear(wire.FAULT, asked))
     assert (fault.code, fault.field) == ("invalid", "check.target")
+
+
+@native
+async def test_a_registration_with_checks_is_taken_whole_or_not_at_all(world: World) -> None:
+    peer = await world.connect()
+    check = Check("tcp", kind="tcp", target="127.0.0.1:1")
+    for wrong, field in (
+        (RegisterChecked(Reg(ORDERS), (check, check)), "check.id"),
+        (RegisterChecked(Reg(ORDERS), (Check("tcp", kind="tcp", target="x"),)), "check.target"),
+        (RegisterChecked(Reg(ORDERS, "elsewhere"), (check,)), "session"),
+        (RegisterChecked(Reg(msgspec.structs.replace(ORDERS, port=0)), (check,)), "port"),
+    ):
+        fault = wire.decode_fault(await peer.hear(wire.FAULT, peer.ask(wire.WRITE, [wrong])))
+        assert (fault.code, fault.field) == ("invalid", field)
+
+    (life,) = (await peer.write(RegisterChecked(Reg(ORDERS), (check,)))).outcomes
+
+    assert life == world.record("orders", "o-1").instance.incarnation
+    assert world.record("orders", "o-1").why == "check 'tcp' is critical"
+    asked = peer.ask(wire.CHECKS, "orders")
+    checked = wire.decode_checked(await peer.hear(wire.CHECKED, asked))
+    assert [(state.id, state.check) for state in checked.checks] == [("o-1", check)]
+    assert checked.count == 1
 
 
 @native
