@@ -50,7 +50,7 @@ def test_an_example_runs_as_it_stands(
 
 
 def test_the_page_has_its_examples() -> None:
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 def test_the_example_consumer_calls_the_example_provider_until_it_has_drained(
