@@ -151,7 +151,7 @@ class ProtocolViolation(WaypostError):
 
 
 class CorruptData(WaypostError):
-    """Files on disk are damaged; the message names the file and the way out."""
+    """What is on disk cannot be read: damaged, or newer than this; the message says how on."""
 
     code = "corrupt-data"
 

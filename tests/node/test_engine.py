@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from waypost.errors import ReadOnly, TimedOut, WaypostError
@@ -114,6 +115,33 @@ def test_a_failed_fsync_ends_the_node_and_acknowledges_nothing() -> None:
             await world.register(3)
         assert world.registry.is_ready() == (False, "the disk is full or failing: reads only")
         assert await world.state() == {"o-1": "1"}
+        await world.node.stop()
+
+    run(story)
+
+
+def test_an_entry_of_a_newer_version_ends_the_node_before_its_state_is_another() -> None:
+    unknown = msgspec.msgpack.encode([1, [[[200, "orders", "o-2"]]]])  # no command has tag 200
+
+    async def story(world: World) -> None:
+        await world.open()
+        await world.register(1)
+        revision = world.node.revision
+        world.engine.append(unknown, 0)  # as another node would have proposed it
+        async with asyncio.timeout(5):
+            while not world.failures:
+                await asyncio.sleep(0.001)
+        assert "upgrade this node" in str(world.failures[0])
+        with pytest.raises(ReadOnly, match="restart it"):
+            await world.register(3)
+        assert (await world.state(), world.engine.applied) == ({"o-1": "1"}, revision)
+        await world.node.stop()
+
+        world.failures.clear()
+        await world.open()  # by the same version again
+        assert [f"entry {revision + 1} of the log" in str(each) for each in world.failures] == [
+            True
+        ]
         await world.node.stop()
 
     run(story)

@@ -8,7 +8,7 @@
     5    not as wanted: not every consumer confirmed a drain; a claim of the demo did not hold; the
          doctor found something that must be mended
     64   the command line is wrong
-    65   the data on disk is damaged
+    65   the data on disk cannot be read: it is damaged, or of a newer version
     70   the disk failed: the process ended at once, and its restart recovers
     71   the address cannot be listened on
     130  interrupted from the keyboard

@@ -22,7 +22,7 @@ from waypost.node.member_time import Alarm, MemberTime
 from waypost.node.others import Others
 from waypost.node.outside import Outside
 from waypost.node.own_snapshots import OwnSnapshots, Storage
-from waypost.node.refusal import refusal
+from waypost.node.refusal import refusal, unapplied
 from waypost.node.teller import tell_of
 from waypost.replica.member import Member, MemberStatus, Step
 from waypost.replica.peer_messages import PeerMessage
@@ -30,7 +30,6 @@ from waypost.replica.peer_messages import PeerMessage
 log = logging.getLogger("waypost.engine")
 
 STATUS_KEPT_NS: Final = 1_000_000
-ANSWERED_FIRST_BYTES: Final = 4 << 10
 MEMBER: Final = "member"
 """The role of every node, where all write and nobody leads."""
 
@@ -177,19 +176,20 @@ class MemberEngine:
 
     def append(self, payload: bytes, token: int) -> None:
         """Propose one entry."""
-        if self._failure is not None:
-            self._sink.refused(token, self._refusal())
-            return
-        self._member.append(self._time.see(), payload, token)
-        self._drive()
+        if self._is_whole_for(token):
+            self._member.append(self._time.see(), payload, token)
+            self._drive()
 
     def barrier(self, token: int) -> None:
         """Ask for ``caught_up(token)``."""
+        if self._is_whole_for(token):
+            self._member.read(self._time.see(), token)
+            self._drive()
+
+    def _is_whole_for(self, token: int) -> bool:
         if self._failure is not None:
             self._sink.refused(token, self._refusal())
-            return
-        self._member.read(self._time.see(), token)
-        self._drive()
+        return self._failure is None
 
     async def change(
         self, engine: str, members: dict[int, Peer], first_leader: int, settings: dict[str, str]
@@ -298,7 +298,7 @@ class MemberEngine:
         self._is_driving = True
         try:
             while True:
-                while (step := self._member.ready()) is not None:
+                while self._failure is None and (step := self._member.ready()) is not None:
                     self._perform(step)
                 if self._outside is None or not self._outside.pump():
                     break
@@ -310,9 +310,7 @@ class MemberEngine:
 
     def _perform(self, step: Step) -> None:
         others = self._others
-        # A client waits for what is applied in no time: the others hear of that commit after it.
-        answers_first = step.write is None and 0 < step.entry_bytes <= ANSWERED_FIRST_BYTES
-        if step.send and others is not None and not answers_first:
+        if step.send and others is not None and not step.answers_first:
             others.send(step.send)
         if step.write is not None:
             self._write(step.write)
@@ -332,7 +330,7 @@ class MemberEngine:
             self._backlog.append(step)
         else:
             self._apply(step)
-        if step.send and others is not None and answers_first:
+        if step.send and others is not None and step.answers_first:
             others.send(step.send)
         if step.status is not None:
             if others is not None:
@@ -345,8 +343,12 @@ class MemberEngine:
     def _apply(self, step: Step) -> None:
         for done in step.done:
             self._answer(done)
-        for entry in step.entries:
-            self._apply_entry(entry)
+        try:
+            for entry in step.entries:
+                self._apply_entry(entry)
+        except Exception as error:  # noqa: BLE001 - without an entry its state is not the others'
+            self.fail(unapplied(self._applied, error))
+            return
         if step.entries:
             self._member.applied(self._time.see(), self._applied)
             self._snapshots.compact_memory(self._applied)
@@ -377,13 +379,11 @@ class MemberEngine:
             self._sink.refused(done.token, error, is_certain=not is_in_doubt)
 
     def _apply_entry(self, entry: Entry) -> None:
+        token = self._tokens.pop(entry.index, 0)
+        if entry.kind == KIND_BATCH and (payload := entry.payload):
+            self._sink.committed(entry.index, payload, token)
         self._applied = entry.index
         self._snapshots.applied(len(entry.frame))
-        token = self._tokens.pop(entry.index, 0)
-        if entry.kind == KIND_BATCH:
-            payload = entry.payload
-            if payload:
-                self._sink.committed(entry.index, payload, token)
 
     def _write(self, write: Write) -> None:
         if self._disk is None:
@@ -407,10 +407,10 @@ class MemberEngine:
             self._drive()
 
     def fail(self, error: BaseException) -> None:
-        """Stop for good: what the disk holds is unknown, and a retried fsync would lie."""
+        """Stop for good: a retried fsync would lie, and a state without an entry is another."""
         if self._failure is None:
             self._failure, self._is_stopping = error, True
-            log.critical("the write-ahead log failed; this node stops: %s", error)
+            log.critical("this node stops: %s", error)
             self._tokens.clear()
             self._sink.ended(self._refusal())
             self._on_fatal(error)

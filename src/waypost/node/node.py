@@ -154,8 +154,8 @@ class Node:
             raise Unavailable("the node is stopping: ask another, or wait for its restart")
         if self._failure is not None:
             raise ReadOnly(
-                "the node's disk failed, and it takes no more writes: restart it, and what it had "
-                "acknowledged will be there"
+                "this node has stopped, as its log says why, and takes no more writes: restart it, "
+                "and what it had acknowledged will be there"
             )
         self.admission.admit(kind, *self.writes.waiting)
 

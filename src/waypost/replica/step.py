@@ -1,5 +1,7 @@
 """What a member tells its driver: what to do now, and where it stands."""
 
+from typing import Final
+
 import msgspec
 
 from waypost.consensus.core import (
@@ -16,6 +18,8 @@ from waypost.consensus.core import (
 )
 from waypost.consensus.epoch import Epoch, Peer
 from waypost.replica.peer_messages import PeerMessage
+
+ANSWERED_FIRST_BYTES: Final = 4 << 10
 
 
 class MemberStatus(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +72,9 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     """This node was removed and nobody needs it any more: it may end."""
 
     @property
-    def entry_bytes(self) -> int:
-        """Of all entries that are to be applied."""
-        return sum(len(entry.frame) for entry in self.entries)
+    def answers_first(self) -> bool:
+        """Whether to apply and answer before anything is sent: a client waits for what is applied
+        in no time, and the others can hear of that commit after it.
+        """
+        size = sum(len(entry.frame) for entry in self.entries)
+        return self.write is None and 0 < size <= ANSWERED_FIRST_BYTES
