@@ -28,6 +28,7 @@ from waypost.commands import (
     PutKey,
     ReadKey,
     Register,
+    RegisterChecked,
     ReportCheck,
     SetHealth,
     Transact,
@@ -96,11 +97,13 @@ class Work:
     def _check(self, service: str, name: str, seq: int) -> list[Command]:
         check = Check("probe", kind="manual", deregister_after_ms=1_000)
         status = _STATUSES[seq % len(_STATUSES)]
-        match seq % 4:
+        self._value += 1
+        instance = Instance(service, name, "10.0.0.1", self._value, node=f"n{seq % 3}")
+        match seq % 6:
             case 0:
-                self._value += 1
-                instance = Instance(service, name, "10.0.0.1", self._value, node=f"n{seq % 3}")
                 return [Register(instance), PutCheck(service, name, "", check, status)]
+            case 2:
+                return [RegisterChecked(Register(instance), (check,))]
             case 1:
                 return [DropCheck(service, name, "", "probe"), Deregister(service, name)]
             case _:
