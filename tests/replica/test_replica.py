@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 
 from waypost.catalog.snapshots import digest
 from waypost.catalog.state import Catalog
+from waypost.catalog.transacting import decode_transacted
 from waypost.commands import (
     Command,
     Deregister,
     Origin,
     Outcome,
+    PutKey,
     Refused,
     Register,
+    Transact,
     encode_part,
 )
 from waypost.errors import TimedOut, Unavailable, WaypostError
@@ -49,6 +52,34 @@ def test_what_was_offered_together_is_one_entry_and_each_owner_hears_of_its_own(
     assert [(t, len(o)) for t, _, o in second.answers] == [(22, 2)]
     assert replica.waiting_commands == 0
     assert replica.waiting_bytes == 0
+
+
+def test_what_a_transaction_told_is_not_overwritten_at_the_revision_that_it_told() -> None:
+    replica, heard = Replica(Catalog()), Heard()
+
+    def offer(ticket: int, command: Command) -> None:
+        replica.offer(encode_part([command]), [command], heard, ticket)
+
+    def commit(index: int) -> None:
+        token, payload = replica.seal(1_000)
+        replica.committed(index, payload, token)
+
+    offer(1, PutKey("k", b"before"))
+    offer(2, Transact([PutKey("k", b"mine")]))
+    offer(3, PutKey("k", b"yours"))
+    commit(1)
+    assert [ticket for ticket, _, _ in heard.answers] == [1, 2]
+    commit(2)
+    outcome = heard.answers[1][2][0]
+    assert isinstance(outcome, bytes)
+    (told,) = decode_transacted(outcome).pairs
+    offer(4, PutKey("k", b"mine again", cas=told.revision))
+    commit(3)
+
+    assert heard.answers[-1][2] == [0]
+    pair = replica.catalog.keyspace.keys.find("k")
+    assert pair is not None
+    assert pair.value == b"yours"
 
 
 def test_a_node_that_did_not_propose_an_entry_applies_the_same_from_its_bytes() -> None:

@@ -46,6 +46,7 @@ REACHED = (
     "fault clock_stop",
     "stale read refused",
     "read_linear done",
+    "set_key done",
     "cas_key done",
     "write no",
     "check done",

@@ -7,7 +7,6 @@ import pytest
 from msgspec import structs
 
 from waypost.catalog.draft import Store
-from waypost.catalog.holders import Holders
 from waypost.catalog.keys import Pair
 from waypost.catalog.keyspace import Keyspace, Miss
 from waypost.cli import exits, main, simulate
@@ -81,10 +80,6 @@ def compare_with_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keyspace, "_put", wrong)
 
 
-def forget_lock_delays_in_snapshots(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Holders, "restore_delays", lambda self, delays: None)
-
-
 BROKEN: dict[Break, tuple[Engine, tuple[str, ...]]] = {
     ack_before_durable: ("raft", ("G1",)),
     one_vote_too_few: ("paxos", ("quorum",)),
@@ -92,7 +87,6 @@ BROKEN: dict[Break, tuple[Engine, tuple[str, ...]]] = {
     read_without_a_round: ("raft", ("I8",)),
     start_an_epoch_without_its_tail: ("raft", ("I6", "raised AssertionError")),
     compare_with_nothing: ("raft", ("linearizable",)),
-    forget_lock_delays_in_snapshots: ("paxos", ("state",)),
 }
 
 

@@ -6,7 +6,7 @@ entry comes back committed, its own node applies what it decoded already; the ot
 same bytes.  Answers find their way by position, not by a future per command.
 
 Always true: every offered ticket gets exactly one ``answered`` or ``failed``; entries are applied
-in the order of their indexes, each once.
+in the order of their indexes, each once; nothing follows a transaction in its entry.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,15 @@ from itertools import accumulate, islice
 from typing import Final, Protocol
 
 from waypost.catalog.state import Applied, Catalog
-from waypost.commands import Command, LogBatch, Origin, Outcome, decode_batch, encode_batch
+from waypost.commands import (
+    Command,
+    LogBatch,
+    Origin,
+    Outcome,
+    Transact,
+    decode_batch,
+    encode_batch,
+)
 from waypost.errors import WaypostError
 from waypost.model import Revision
 
@@ -143,11 +151,11 @@ class Replica:
     def seal(self, stamp_ms: int) -> tuple[int, bytes]:
         """Close the open batch: its token, and the payload of the log entry that it asks for.
 
-        Of a very large one a part stays open.
+        Of a very large one a part stays open; so does what follows a transaction.
         """
         batch = self._open
         assert batch.parts, "nothing to seal"
-        self._open = batch.cut(BATCH_BYTES_MAX)
+        self._open = batch.cut(BATCH_BYTES_MAX, _up_to_a_transaction(batch.commands))
         self._last_token += 1
         origins = batch.origins if any(batch.origins) else []
         self._sealed[self._last_token] = (batch, LogBatch(stamp_ms, batch.commands, origins))
@@ -204,3 +212,13 @@ class Replica:
         self.waiting_bytes -= size
         assert self.waiting_commands >= 0
         assert self.waiting_bytes >= 0
+
+
+def _up_to_a_transaction(parts: list[list[Command]]) -> int | None:
+    """How many parts there are up to the first transaction; None if there is none.
+
+    It tells revisions of what it set, to be compared with later.  A revision is that of an entry:
+    were the same set once more in that entry, the comparison would hold for another value.
+    """
+    kinds = [type(part[0]) if part else None for part in parts]
+    return kinds.index(Transact) + 1 if Transact in kinds else None

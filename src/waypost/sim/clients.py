@@ -35,6 +35,7 @@ _KINDS = {
     "read_stale": "resolve",
     "read_linear": "resolve",
     "put_key": "write",
+    "set_key": "write",
     "drop_key": "write",
     "cas_key": "cas",
     "read_key": "read",
@@ -231,7 +232,7 @@ class Client:
     def _learn(self, request: Request, reply: Reply) -> None:
         if request.kind == "read_key":
             self._work.saw(request.subject, reply.result, reply.revision)
-        elif request.kind in ("put_key", "cas_key") and reply.result == OK:
+        elif request.kind == "set_key" and reply.result == OK:  # a transaction says where it is
             self._work.saw(request.subject, self._args[-1], reply.index)
 
     def _give_up(self, now: Ns) -> None:

@@ -117,6 +117,7 @@ TaskKind = Literal[
     "read_stale",  # bounded staleness
     "read_linear",
     "put_key",
+    "set_key",  # by a transaction
     "cas_key",
     "drop_key",
     "read_key",  # linearizable
@@ -134,6 +135,7 @@ _TASK_WEIGHTS: Final[dict[TaskKind, int]] = {
     "read_stale": 4,
     "read_linear": 8,
     "put_key": 3,
+    "set_key": 3,
     "cas_key": 5,
     "drop_key": 1,
     "read_key": 6,

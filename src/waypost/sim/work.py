@@ -78,6 +78,9 @@ class Work:
             case "put_key":
                 self._value += 1
                 return [PutKey(key, b"%d" % self._value)], (str(self._value),)
+            case "set_key":
+                self._value += 1
+                return [Transact([PutKey(key, b"%d" % self._value)])], (str(self._value),)
             case "cas_key":
                 self._value += 1
                 value, revision = self._seen.get(key, ("", 0))
@@ -141,7 +144,7 @@ class Work:
 def subject(task: Task) -> str:
     """Name the service or the key that a task is about; each kind of work has its own."""
     match task.kind:
-        case "put_key" | "cas_key" | "drop_key" | "read_key":
+        case "put_key" | "set_key" | "cas_key" | "drop_key" | "read_key":
             return f"key-{task.service}"
         case "check" | "transact":
             return f"checked-{task.service}"
