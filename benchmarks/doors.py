@@ -51,11 +51,6 @@ async def _measure(node: NodeProcess) -> None:
         waiting = await _wait_many(node.http, await _index(client))
         taken = _resident(node) - before
         crowded = await asyncio.to_thread(_wrk, url + PATH)
-        print(
-            f"   idle: {WAITING:,} blocking queries take {taken / 1e6:,.0f} MB "
-            f"({taken / WAITING / 1e3:.1f} kB each); beside them {crowded:,.0f} requests/s "
-            f"({crowded / alone:.0%})"
-        )
         begun = time.perf_counter()
         body = {"ID": "o-1", "Name": "one-7", "Address": "10.0.0.1", "Port": 80}
         (await client.put("/v1/agent/service/register", json=body)).raise_for_status()
@@ -65,6 +60,13 @@ async def _measure(node: NodeProcess) -> None:
         print(f"   idle: a change reaches its waiter in {time.perf_counter() - begun:.4f} s")
         for _, writer in waiting:
             writer.transport.abort()
+        await asyncio.sleep(1)
+        again = await asyncio.to_thread(_wrk, url + PATH)
+        print(
+            f"   idle: {WAITING:,} blocking queries take {taken / 1e6:,.0f} MB "
+            f"({taken / WAITING / 1e3:.1f} kB each); beside them {crowded:,.0f} requests/s, "
+            f"without them {alone:,.0f} before and {again:,.0f} after"
+        )
 
 
 async def _index(client: httpx2.AsyncClient) -> int:
