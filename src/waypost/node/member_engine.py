@@ -309,8 +309,8 @@ class MemberEngine:
         self._maybe_snapshot()
 
     def _perform(self, step: Step) -> None:
-        others = self._others
-        if step.send and others is not None and not step.answers_first:
+        others, answers_first = self._others, step.answers_first
+        if step.send and others is not None and not answers_first:
             others.send(step.send)
         if step.write is not None:
             self._write(step.write)
@@ -330,7 +330,7 @@ class MemberEngine:
             self._backlog.append(step)
         else:
             self._apply(step)
-        if step.send and others is not None and step.answers_first:
+        if step.send and others is not None and answers_first:
             others.send(step.send)
         if step.status is not None:
             if others is not None:

@@ -36,7 +36,6 @@ from waypost.commands import (
 from waypost.model import Health, Instance
 from waypost.sim.plan import Task
 
-READS = ("read", "read_stale", "read_linear", "read_key")
 UNTOLD = ("attach", "detach", "check", "hold", "transact")
 """What no checker is told of."""
 _HEALTHS: tuple[Health, ...] = ("passing", "warning", "critical", "draining")
@@ -60,7 +59,8 @@ class Work:
 
     def commands(self, task: Task, seq: int) -> tuple[list[Command], Args]:
         """Tell the commands of a write, none for a read, and its arguments to the checkers."""
-        service, name, key = subject(task), f"i{task.instance}", subject(task)
+        service = key = subject(task)
+        name = f"i{task.instance}"
         match task.kind:
             case "register":
                 self._value += 1

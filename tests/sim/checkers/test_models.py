@@ -1,3 +1,4 @@
+import msgspec
 from tests.sim.checkers.histories import op
 
 from waypost.sim.checkers.history import Operation
@@ -14,15 +15,7 @@ def swap(before: str, after: str, result: str, index: int) -> Operation:
 
 
 def answered(operation: Operation, back: int) -> Operation:
-    return op(
-        operation.client,
-        operation.kind,
-        *operation.args,
-        result=operation.result,
-        at=(operation.call, back),
-        index=operation.index,
-        key=operation.key,
-    )
+    return msgspec.structs.replace(operation, back=back)
 
 
 def test_a_key_is_swapped_only_from_what_it_holds() -> None:
