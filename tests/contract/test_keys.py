@@ -139,6 +139,26 @@ async def test_a_holder_lives_as_long_as_it_is_renewed_at_whichever_node(
 
 
 @told
+async def test_a_renewal_at_whichever_node_is_heard_by_the_one_that_may_end_the_holder(
+    cluster: Cluster, service: str
+) -> None:
+    holder = await opened(cluster, cluster.names[0], 60_000)
+    session = f"holder:{holder}"
+
+    for name in 2 * cluster.names:
+        before = cluster.up[name].node.clock()
+        await keys(cluster, name).renew(holder)
+        for each in cluster.names:
+            await cluster.up[each].node.barrier()
+        kept = cluster.up[name].node.catalog.session(session)
+        assert kept is not None
+        held = cluster.up[kept.node].node.owned(session)
+        assert held is not None
+        assert held.heard_ns >= before
+    await keys(cluster, cluster.names[0]).close(holder)
+
+
+@told
 async def test_a_renewal_writes_nothing(cluster: Cluster, service: str) -> None:
     holder = await opened(cluster, cluster.names[0], 60_000)
     node = cluster.up[cluster.names[0]].node

@@ -112,8 +112,8 @@ class Cluster:
 
     async def _renewed(self, src: int, body: bytes) -> bytes:  # noqa: ARG002
         node = self._node
-        held = node.sessions.find(body.decode())
-        if held is None or held.is_expiring:
+        held = node.owned(body.decode())
+        if held is None:
             raise UnknownSession("session: this node does not hold it: attach it anew")
         node.sessions.renewed(held, node.clock())
         return b""

@@ -172,16 +172,15 @@ class KeyVerbs:
 
     async def _renew(self, session_id: str) -> None:
         node = self._node
-        held = node.sessions.find(session_id)
-        is_held = held is not None and not held.is_expiring
-        if held is not None and is_held:
+        held = node.owned(session_id)
+        if held is not None:
             node.sessions.renewed(held, node.clock())
         if node.age_ms > _RENEWED_AGE_MS_MAX:  # it counts here, and may not elsewhere
             raise Unavailable(
                 f"holder: this node has not heard of the others for {_RENEWED_AGE_MS_MAX / 1000:g} "
                 "s, and they may have ended it: renew it at another node"
             )
-        if is_held:
+        if held is not None:
             return
         session = node.catalog.session(session_id)
         if session is None:

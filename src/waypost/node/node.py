@@ -286,6 +286,13 @@ class Node:
             now_ns=self.clock(),
         )
 
+    def owned(self, session: str) -> Held | None:
+        """A session that this node owns, and that no other has taken over or ended since."""
+        held, known = self.sessions.find(session), self.catalog.session(session)
+        if held is None or known is None or known.attachment != held.attachment:
+            return None
+        return None if held.is_expiring else held
+
     def sessions_of(self, name: str) -> list[Session]:
         """The sessions that a node owns."""
         return list(self.catalog.sessions_of(name))

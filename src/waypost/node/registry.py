@@ -41,7 +41,6 @@ from waypost.node.key_verbs import KeyVerbs
 from waypost.node.metrics import Metric, metrics_of
 from waypost.node.node import Node
 from waypost.node.refusal import raised
-from waypost.node.sessions import Held
 from waypost.node.verify import Dialer
 from waypost.node.waiter import Waiter
 from waypost.node.watches import Reader
@@ -110,7 +109,7 @@ class Registry:
         session = _lease_of(instance.service, instance.id) if ttl_ms else ""
         plain = Register(instance, session, health, why)
         commands: list[Command] = [plain if checks is None else RegisterChecked(plain, checks)]
-        held = self._owned(session)
+        held = self._node.owned(session)
         if held is not None and held.ttl_ns == ttl_ms * 1_000_000:
             self._node.sessions.renewed(held, self._node.clock())
         elif session:
@@ -140,19 +139,12 @@ class Registry:
                 f"{service}/{instance_id} is kept alive by the connection of its provider, not by "
                 "renewals: register it over HTTP to renew it over HTTP"
             )
-        held = self._owned(record.session)
+        held = self._node.owned(record.session)
         if held is not None:
             self._node.sessions.renewed(held, self._node.clock())
         else:
             await self._renew_elsewhere(record.session)
         return self._node.revision
-
-    def _owned(self, lease: str) -> Held | None:
-        """A lease that this node owns, and that no other has taken over or ended since."""
-        held, session = self._node.sessions.find(lease), self._node.catalog.session(lease)
-        if held is None or session is None or session.attachment != held.attachment:
-            return None
-        return None if held.is_expiring else held
 
     async def _renew_elsewhere(self, lease: str) -> None:
         """Tell the node that owns a lease; if that one is lost, own it here."""
