@@ -142,6 +142,10 @@ class Conversation:
                 "in one frame",
                 field="commands",
             )
+        self._node.admit("register" if self._is_registering(commands) else "deregister")
+
+    def _is_registering(self, commands: list[ClientCommand]) -> bool:
+        """Check each, and tell whether any adds to what is there."""
         is_registering = False
         attached = (self.session, self._attaching)
         for command in commands:
@@ -158,7 +162,7 @@ class Conversation:
                     )
             elif isinstance(command, RegisterChecked):
                 check_checks(command.checks)
-                self._check([command.register])
+                is_registering = self._is_registering([command.register])
             elif isinstance(command, CheckCommand):
                 is_registering = True
                 check_check_command(command)
@@ -168,7 +172,7 @@ class Conversation:
                 if isinstance(command, SetHealth):
                     is_registering = True
                     check_why(command.why)
-        self._node.admit("register" if is_registering else "deregister")
+        return is_registering
 
     # Everything else
 
