@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from waypost.cli.demo.ports import free_ports
-from waypost.errors import Invalid, TooStale
+from waypost.errors import Invalid, TooStale, Unavailable
 from waypost.model import Instance
 from waypost.node.bootstrap import NodeConfig
 from waypost.node.cluster import Cluster
@@ -218,5 +218,17 @@ def test_leadership_goes_to_the_member_that_is_named(tmp_path: Path) -> None:
         await world.until(lambda: follower.registry.status().role == "leader")
         assert state.leader == name
         assert follower.registry.status().leader == name
+
+    tell(story, tmp_path)
+
+
+def test_a_transfer_to_a_member_that_is_gone_says_so(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        leader, gone = await world.leader(), await world.follower()
+        name = gone.node.name
+        await world.crash(gone)
+        with pytest.raises(Unavailable, match=f"transfer: {name} did not take over"):
+            await leader.registry.cluster(ClusterAsk("transfer", name))
+        assert leader.registry.status().role == "leader"
 
     tell(story, tmp_path)

@@ -127,7 +127,7 @@ class Membership:
                 case "replace":
                     await self._replace(self._member(ask.name), self._learner(ask.other))
                 case "transfer":
-                    await self.hand_over(self._member(ask.name) if ask.name else 0)
+                    await self._transfer(ask.name)
                 case "switch":
                     await self._switch(ask)
         return self.state()
@@ -162,6 +162,19 @@ class Membership:
         if ask.engine != epoch.engine:
             settings = {key: told for key, told in ask.settings.items() if key in KNOWN_SETTINGS}
             await self._change(ask.engine, dict(epoch.members), settings)
+
+    async def _transfer(self, name: str) -> None:
+        to = self._member(name) if name else 0
+        if to == self._me.nid:
+            return
+        others = [to] if to else [*self._engine.member_status.epoch.members]
+        is_there = await self._until(lambda: any(map(self._peers.is_up, others)), LEADERLESS_S)
+        is_over = is_there and await self.hand_over(to)
+        if not is_over or (to and self._engine.member_status.leader != to):
+            raise Unavailable(
+                f"transfer: {name or 'no other member'} did not take over: see in `waypost cluster "
+                "status` that it is up and caught up, then ask again"
+            )
 
     async def _change(
         self, engine: str, members: dict[int, Peer], settings: dict[str, str] | None = None
