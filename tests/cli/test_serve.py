@@ -4,6 +4,7 @@ import re
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -252,6 +253,18 @@ def test_a_disk_that_fails_ends_it_although_nobody_reads_its_errors(
         fill(Path(f"/proc/{registry.process.pid}/fd/2"))
         with world.running("register", "a", "--port", "1", server=registry.native):
             assert registry.process.wait(20) == 70
+
+
+def test_a_bug_in_the_log_ends_it_with_what_to_report() -> None:
+    code = "from waypost.cli.serve import _die\ntry: 1/0\nexcept ArithmeticError as e: _die(e)"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 70
+    assert "ZeroDivisionError" in ended.stderr
+    assert "start it again" in ended.stderr.splitlines()[-1]
 
 
 def fail_writes_of(registry: Running) -> None:

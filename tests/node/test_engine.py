@@ -147,6 +147,25 @@ def test_an_entry_of_a_newer_version_ends_the_node_before_its_state_is_another()
     run(story)
 
 
+def test_a_core_that_breaks_a_rule_of_its_own_ends_the_node() -> None:
+    async def story(world: World) -> None:
+        await world.open()
+        await world.register(1)
+        with pytest.raises(AssertionError, match="never handed out"):
+            world.engine._on_durable(10**9, 0)
+
+        assert [type(each) for each in world.failures] == [AssertionError]
+        with pytest.raises(ReadOnly, match="restart it"):
+            await world.register(2)
+        await world.node.stop()
+
+        await world.open()
+        assert await world.state() == {"o-1": "1"}
+        await world.node.stop()
+
+    run(story)
+
+
 def test_on_a_full_disk_reads_go_on_writes_are_refused_and_space_brings_them_back() -> None:
     async def story(world: World) -> None:
         await world.open()

@@ -9,7 +9,8 @@
          doctor found something that must be mended
     64   the command line is wrong
     65   the data on disk cannot be read: it is damaged, or of a newer version
-    70   the disk failed: the process ended at once, and its restart recovers
+    70   the disk failed, or the registry broke a rule of its own: the process ended at once, and
+         its restart recovers
     71   the address cannot be listened on
     130  interrupted from the keyboard
     141  whoever read the output has gone
@@ -40,6 +41,7 @@ NOT_AS_WANTED: Final = 5
 USAGE: Final = 64
 DAMAGED: Final = 65
 DISK_FAILED: Final = 70
+BROKEN: Final = 70
 CANNOT_LISTEN: Final = 71
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141

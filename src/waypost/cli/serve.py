@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -137,8 +138,8 @@ def serve(
     line of JSON, once the registry is ready.
 
     \b
-    Exit codes: 0 stopped, 64 wrong command line, 65 damaged data, 70 the disk failed,
-    71 the address cannot be listened on.
+    Exit codes: 0 stopped, 64 wrong command line, 65 damaged data, 70 the disk failed or
+    a bug was met, 71 the address cannot be listened on.
     """
     if memory and data_dir:
         raise click.UsageError("--memory and --data-dir exclude each other: leave one out")
@@ -372,11 +373,19 @@ def _is_busy(host: str, port: int, *, with_udp: bool) -> bool:
 
 
 def _die(error: BaseException) -> None:
-    """End this process at once, whatever else it is doing: the disk cannot be relied on."""
+    """End this process at once, whatever else it is doing: the log cannot be relied on."""
     from waypost.cli.serve_log import write_now
 
     if isinstance(error, WaypostError):  # not the disk, and it says what to do
         write_now(f"waypost: the registry ends: {error}")
         os._exit(exits.exit_code_of(error))
-    write_now(f"waypost: the registry ends: {error}: mend the disk, and start it again")
-    os._exit(exits.DISK_FAILED)
+    if isinstance(error, OSError):
+        write_now(f"waypost: the registry ends: {error}: mend the disk, and start it again")
+        os._exit(exits.DISK_FAILED)
+    for line in traceback.format_exception(error):
+        write_now(line.rstrip("\n"))
+    write_now(
+        "waypost: the registry ends, because it broke a rule of its own: start it again, it goes "
+        "on from what is on its disk; this is a bug: report it with the lines above"
+    )
+    os._exit(exits.BROKEN)

@@ -11,7 +11,7 @@ what is to be applied waits, in order, and nothing else does.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Concatenate, Final, ParamSpec
 
 from waypost.consensus.core import FOREVER, KIND_BATCH, Done, Entry, Snap, Write
 from waypost.consensus.epoch import Epoch, Peer
@@ -27,6 +27,7 @@ from waypost.node.teller import tell_of
 from waypost.replica.member import Member, MemberStatus, Step
 from waypost.replica.peer_messages import PeerMessage
 
+P = ParamSpec("P")
 log = logging.getLogger("waypost.engine")
 
 STATUS_KEPT_NS: Final = 1_000_000
@@ -177,14 +178,12 @@ class MemberEngine:
     def append(self, payload: bytes, token: int) -> None:
         """Propose one entry."""
         if self._is_whole_for(token):
-            self._member.append(self._time.see(), payload, token)
-            self._drive()
+            self._tell(self._member.append, payload, token)
 
     def barrier(self, token: int) -> None:
         """Ask for ``caught_up(token)``."""
         if self._is_whole_for(token):
-            self._member.read(self._time.see(), token)
-            self._drive()
+            self._tell(self._member.read, token)
 
     def _is_whole_for(self, token: int) -> bool:
         if self._failure is not None:
@@ -200,21 +199,18 @@ class MemberEngine:
         future: asyncio.Future[None] = self._loop.create_future()
         self._changes[token] = future
         try:
-            self._member.change(self._time.see(), engine, members, first_leader, settings, token)
-            self._drive()
+            self._tell(self._member.change, engine, members, first_leader, settings, token)
             await future
         finally:
             self._changes.pop(token, None)
 
     def transfer(self, to: int) -> None:
         """Hand leadership over, if this node holds it."""
-        self._member.transfer(self._time.see(), to)
-        self._drive()
+        self._tell(self._member.transfer, to)
 
     def found(self, epoch: Epoch) -> None:
         """A cluster begins with this epoch, or somebody who knows has told of it."""
-        self._member.found(self._time.see(), epoch)
-        self._drive()
+        self._tell(self._member.found, epoch)
 
     async def stop(self) -> None:
         """Finish what is on its way to the disk and let go of it."""
@@ -243,53 +239,60 @@ class MemberEngine:
     def told(self) -> None:
         """The core has heard something from there."""
         if not self._is_stopping:
-            self._member.told(self._time.see())
-            self._drive()
+            self._tell(self._member.told)
 
     # From the others
 
     def receive(self, src: int, messages: list[PeerMessage]) -> None:
         """Another node has said this, all at once."""
-        if self._is_stopping:
-            return
-        now, member = self._time.see(), self._member
-        try:
-            for message in messages:
-                member.receive(now, src, message)
-        except CorruptData as error:
-            self.fail(error)
-        self._drive()
+        if not self._is_stopping:
+            self._tell(self._heard, src, messages)
+
+    def _heard(self, now: int, src: int, messages: list[PeerMessage]) -> None:
+        receive = self._member.receive
+        for message in messages:
+            receive(now, src, message)
 
     def met(self, nid: int) -> None:
         """Another node can be spoken to."""
         if not self._is_stopping:
-            self._member.met(self._time.see(), nid)
-            self._drive()
+            self._tell(self._member.met, nid)
 
     def gone(self, nid: int) -> None:
         """Nothing listens any more where another node was."""
         if not self._is_stopping:
-            self._member.gone(self._time.see(), nid)
-            self._drive()
+            self._tell(self._member.gone, nid)
 
     def snapshot_sent(self, nid: int, index: int, ok: bool) -> None:
         """What came of bringing a snapshot to another node."""
         if not self._is_stopping:
-            self._member.snapshot_sent(self._time.see(), nid, index, ok=ok)
-            self._drive()
+            self._tell(self._member.snapshot_sent, nid, index, ok=ok)
 
     def snapshot_staged(self, src: int, snap: Snap, epoch: Epoch) -> None:
         """A snapshot has come in from another node, and is durable."""
         if not self._is_stopping:
-            self._member.snapshot_staged(self._time.see(), src, snap, epoch)
-            self._drive()
+            self._tell(self._member.snapshot_staged, src, snap, epoch)
 
     def _tick(self) -> None:
         if not self._is_stopping:
-            self._member.tick(self._time.see())
-            self._drive()
+            self._tell(self._member.tick)
 
     # Doing what is asked for
+
+    def _tell(
+        self, verb: "Callable[Concatenate[int, P], None]", *args: P.args, **options: P.kwargs
+    ) -> None:
+        """Tell the core something, and do what it asks for; a core that broke is asked no more."""
+        try:
+            verb(self._time.see(), *args, **options)
+            self._drive()
+        except CorruptData as error:
+            self.fail(error)
+        except WaypostError:
+            raise  # this was refused, and nothing else is wrong
+        except Exception as error:
+            self.fail(error)
+            raise
 
     def _drive(self) -> None:
         # A sink that appends from within ``committed`` must not enter the loop a second time.
@@ -360,9 +363,7 @@ class MemberEngine:
 
     def _answer(self, done: Done) -> None:
         change = self._changes.get(done.token)
-        if change is not None:
-            if change.done():
-                return
+        if change is not None and not change.done():
             if done.what == "committed":
                 change.set_result(None)
             else:
@@ -396,8 +397,7 @@ class MemberEngine:
         if self._failure is not None:
             return  # everyone has been told that they do not know
         self._writes_under_way -= writes
-        self._member.persisted(self._time.see(), seq)
-        self._drive()
+        self._tell(self._member.persisted, seq)
 
     def _on_space(self, has_space: bool) -> None:
         if has_space != self._writable:
