@@ -8,8 +8,8 @@ How an instance is, is the worst of what its provider declares and of what its c
 whoever was drained is draining (``worst``).
 
 Knows no clock and no I/O.  All limits stand here: what has passed ``check_check`` or ``check_node``
-is trusted everywhere inside.  Scripts are no kind of check: a registry does not run programs for
-those who can reach its port.
+is trusted everywhere inside.  A script is run by one node, which was told to (``serve
+--check-scripts``), for programs on its own machine; no other door and no other node takes one.
 """
 
 import re
@@ -30,7 +30,9 @@ from waypost.model import (
     check_service,
 )
 
-CheckKind = Literal["ttl", "http", "tcp", "grpc", "manual", "alias"]
+OpenKind = Literal["ttl", "http", "tcp", "grpc", "manual", "alias"]
+"""What whoever reaches a port may ask for."""
+CheckKind = Literal[OpenKind, "script"]
 CheckStatus = Literal["passing", "warning", "critical"]
 NodeName = str
 CheckKey = tuple[ServiceName, InstanceId, NodeName, str]
@@ -40,6 +42,7 @@ CHECKS_PER_OWNER_MAX: Final = 64
 CHECK_ID_CHARS_MAX: Final = 256
 CHECK_TEXT_CHARS_MAX: Final = 512
 TARGET_CHARS_MAX: Final = 2_048
+ARGS_MAX: Final = 64
 OUTPUT_BYTES_MAX: Final = 4_096
 BODY_CHARS_MAX: Final = 4_096
 HEADERS_MAX: Final = 32
@@ -70,7 +73,8 @@ class Check(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str = ""
     kind: CheckKind = "ttl"
     """``ttl``: somebody reports, or it turns critical; ``manual``: only reports change it;
-    ``alias``: is as the instance is that ``target`` names; the others are probed."""
+    ``alias``: is as the instance is that ``target`` names; ``script``: ``args`` is run; the others
+    are probed."""
     target: str = ""
     """A URL; ``host:port``; ``host:port/service`` for gRPC; ``service/instance`` for an alias."""
     interval_ms: int = INTERVAL_MS_DEFAULT
@@ -90,6 +94,10 @@ class Check(msgspec.Struct, frozen=True, array_like=True, gc=False):
     notes: str = ""
     tls: bool = False
     """Whether a ``tcp`` or ``grpc`` target speaks TLS; of ``http`` the URL says so."""
+    args: tuple[str, ...] = ()
+    """Of a script: the program, and its arguments."""
+    runs_on: NodeName = ""
+    """Of a script: the registry's node that runs it, and no other one does."""
 
     @property
     def probe_timeout_ms(self) -> int:
@@ -154,14 +162,19 @@ def cut_output(output: str) -> str:
     return output.encode("utf-8", "replace")[:OUTPUT_BYTES_MAX].decode("utf-8", "ignore")
 
 
-def check_check(check: Check) -> None:
-    """Raise ``Invalid``, naming field, limit and remedy, unless every field is within limits."""
+def check_check(check: Check, scripts_on: NodeName = "") -> None:
+    """Raise ``Invalid``, naming field, limit and remedy, unless every field is within limits.
+
+    A script is refused unless it is one for the node ``scripts_on``.
+    """
     check_check_id(check.id)
+    if check.kind == "script" or check.args or check.runs_on:
+        _check_script(check, scripts_on)
     for field, text in (("name", check.name), ("notes", check.notes)):
         if len(text) > CHECK_TEXT_CHARS_MAX:
             raise _invalid(f"check.{field}", f"{len(text)} characters", CHECK_TEXT_CHARS_MAX)
     _check_target(check)
-    if check.kind in ("http", "tcp", "grpc", "alias"):
+    if check.kind in ("http", "tcp", "grpc", "alias", "script"):
         _check_span("interval", check.interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)
     if check.timeout_ms:
         _check_span("timeout", check.timeout_ms, 1, INTERVAL_MS_MAX)
@@ -275,10 +288,30 @@ def _check_target(check: Check) -> None:
             is_right, remedy = bool(service and instance_id), "service/instance"
         case "ttl" | "manual":
             is_right, remedy = not target, f"nothing: nobody probes a check of kind {kind!r}"
+        case "script":
+            is_right, remedy = not target, "nothing: the program stands in 'args'"
     if not is_right:
         raise Invalid(
             f"check.target: {target[:80]!r} of a {kind} check: give {remedy}", field="check.target"
         )
+
+
+def _check_script(check: Check, scripts_on: NodeName) -> None:
+    if not scripts_on or check.kind != "script" or check.runs_on != scripts_on:
+        raise Invalid(
+            "check.kind: a script is taken by the Consul door alone, from a program on the machine "
+            "of a node that was started with --check-scripts: use ttl, http, tcp or grpc",
+            field="check.kind",
+        )
+    if not 1 <= len(check.args) <= ARGS_MAX or not check.args[0]:
+        raise Invalid(
+            f"check.args: {len(check.args)} given: name a program and its arguments, at most "
+            f"{ARGS_MAX} in all",
+            field="check.args",
+        )
+    for arg in check.args:
+        if len(arg) > TARGET_CHARS_MAX or "\0" in arg:
+            raise _invalid("check.args", f"one of {len(arg)} characters", TARGET_CHARS_MAX)
 
 
 def _is_host_port(text: str) -> bool:

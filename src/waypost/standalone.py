@@ -20,6 +20,7 @@ from waypost.node.bootstrap import NodeConfig, open_node
 from waypost.node.checks.allowed import Allowed
 from waypost.node.checks.probing import Probes
 from waypost.node.checks.runner import CheckRunner
+from waypost.node.checks.scripts import Scripts
 from waypost.node.node import KEYS_BYTES_MAX
 from waypost.node.registry import Registry
 from waypost.servers.native.server import NativeServer
@@ -56,6 +57,7 @@ class Standalone:
         keys_bytes_max: int = KEYS_BYTES_MAX,
         xds_port: int | None = None,
         check_allow: Collection[str] | None = None,
+        check_scripts: bool = False,
         without: Collection[str] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         on_fatal: Callable[[BaseException], None] | None = None,
@@ -70,6 +72,7 @@ class Standalone:
         self._xds_port = xds_port
         self._without = without
         self._check_allow = check_allow
+        self._check_scripts = check_scripts
         self._clock = clock
         self._on_fatal = on_fatal or _log_fatal
         self.native: NativeServer | None = None
@@ -104,10 +107,11 @@ class Standalone:
             port.close()
             raise
         self.node.keys_bytes_max = self._keys_bytes_max
+        self.node.runs_scripts = self._check_scripts
         self.registry = Registry(self.node)
-        self._checks = CheckRunner(
-            self.node, Probes(Allowed(self._check_allow)), files=_files_max()
-        )
+        scripts = Scripts() if self._check_scripts else None
+        probes = Probes(Allowed(self._check_allow), scripts)
+        self._checks = CheckRunner(self.node, probes, files=_files_max())
         self._checks.start()
         try:
             self.native = NativeServer(self.node, self.registry, self._host, self._native_port)

@@ -134,7 +134,8 @@ def test_an_outage_of_the_whole_registry_costs_no_lease(
             waypost.connect(three.address, cache_dir=None, timeout=20) as consumer,
         ):
             registration = await provider.register("orders", port=80, id="o1", ttl=2, grace=0.5)
-            before = (await consumer.resolve("orders")).records[0]
+            found = await consumer.resolve("orders", consistency="linearizable")
+            before = found.records[0]
 
             await three.kill(*NAMES)
             await asyncio.sleep(2.5)  # longer than its lease

@@ -59,6 +59,13 @@ _OPTIONS = (
         help="Let health checks probe these networks only, or none. By default all but link-local "
         "addresses and metadata services of clouds.",
     ),
+    click.option(
+        "--check-scripts",
+        is_flag=True,
+        help="Run the health checks' programs (Consul's Args) that programs on this machine "
+        "register. Whoever reaches the HTTP port from this machine can then run anything as the "
+        "registry's user.",
+    ),
 )
 
 
@@ -75,6 +82,7 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
         xds_port: int | None,
         without: str,
         check_allow: str | None,
+        check_scripts: bool,
         **others: Any,
     ) -> int:
         closed = _closed(without)
@@ -85,6 +93,7 @@ def door_options(command: Callable[..., int]) -> Callable[..., int]:
             "keys_bytes_max": keys_max << 20,
             "xds_port": xds_port,
             "check_allow": _networks(check_allow),
+            "check_scripts": check_scripts,
         }
         return command(doors=doors, **others)
 

@@ -162,12 +162,15 @@ class CheckVerbs:
         return lambda: listeners.remove(listener)
 
 
-def check_check_command(command: CheckCommand) -> None:
-    """Raise ``Invalid`` unless all that it says of a check, or of a node, is within limits."""
+def check_check_command(command: CheckCommand, scripts_on: NodeName = "") -> None:
+    """Raise ``Invalid`` unless all that it says of a check, or of a node, is within limits.
+
+    A script is refused unless it is one for the node ``scripts_on``.
+    """
     match command:
         case PutCheck():
             check_owner(command.service, command.id, command.node)
-            check_check(command.check)
+            check_check(command.check, scripts_on)
         case DropCheck() | ReportCheck():
             check_owner(command.service, command.id, command.node)
             check_check_id(command.check_id)

@@ -76,6 +76,8 @@ class Node:
         self.watches = Watches(catalog)
         self.key_waits = KeyWaits()
         self.keys_bytes_max = KEYS_BYTES_MAX
+        self.runs_scripts = False
+        """Whether programs on this machine may have it run their checks."""
         self.writes = Writes(self.replica, clock, wall_ms)
         self.offer = self.writes.offer
         """Take a write on; see ``Writes.offer``."""

@@ -370,6 +370,11 @@ class Registry:
         return self._node.revision
 
     @property
+    def scripts_on(self) -> str:
+        """This node's name, if it runs scripts for programs on its machine; else nothing."""
+        return self._node.name if self._node.runs_scripts else ""
+
+    @property
     def age_ms(self) -> int:
         """How old that state may be."""
         return self._node.age_ms

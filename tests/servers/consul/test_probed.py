@@ -1,9 +1,17 @@
 """Checks that this registry itself performs, as Consul's clients give and see them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.servers.mounted import Mounted, served
+import msgspec
+import pytest
+import uvloop
+from tests.servers.mounted import Mounted, mounted, served
+
+from waypost.checks import Check, check_check
+from waypost.commands import PutCheck
+from waypost.errors import Invalid
 
 REGISTER = "/v1/agent/service/register"
 
@@ -62,3 +70,93 @@ async def test_an_alias_is_as_the_service_that_it_names(there: Mounted) -> None:
     await until_status(there, "as-web", "passing")
     await there.ask("/v1/agent/check/fail/service:web", method="PUT")
     await until_status(there, "as-web", "critical")
+
+
+SCRIPT = {
+    "Name": "job",
+    "Check": {"CheckID": "c", "Args": ["sh", "-c", "echo 7"], "Interval": "1s"},
+}
+
+
+def serving_scripts(test: Callable[[Mounted], Awaitable[None]]) -> Callable[[], None]:
+    def run() -> None:
+        async def main() -> None:
+            async with mounted(check_scripts=True) as there:
+                await test(there)
+
+        uvloop.run(main())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@serving_scripts
+async def test_a_script_is_run_where_the_node_was_told_to(there: Mounted) -> None:
+    await there.ask(REGISTER, method="PUT", json=SCRIPT)
+
+    shown = await until_status(there, "c", "passing")
+    assert (shown["Type"], shown["Interval"], shown["Output"]) == ("script", "1s", "7\n")
+    assert "sh" not in str(shown["Definition"])
+    by_name = {"ID": "d", "Name": "d", "ScriptArgs": ["sh", "-c", "exit 1"], "Interval": "1s"}
+    await there.ask("/v1/agent/check/register", method="PUT", json=by_name)
+    await until_status(there, "d", "warning")
+
+
+@serving_scripts
+async def test_a_script_needs_an_interval_and_a_program(there: Mounted) -> None:
+    for check, says in (
+        ({"Args": ["true"]}, "Interval must be > 0"),
+        ({"Args": [""], "Interval": "1s"}, "check.args"),
+        ({"Args": ["x"] * 65, "Interval": "1s"}, "check.args: 65 given"),
+        ({"Args": ["x\0"], "Interval": "1s"}, "check.args"),
+        ({"Script": "true", "Interval": "1s"}, "use Args"),
+    ):
+        body = {"Name": "job", "Check": check}
+        answer = await there.ask(REGISTER, 400, method="PUT", json=body)
+        assert says in answer.text
+
+
+@serving_scripts
+async def test_a_script_is_taken_from_nobody_but_programs_on_the_machine(there: Mounted) -> None:
+    for header in (
+        {"Origin": f"http://{there.standalone.http_address}"},  # a page, perhaps by rebinding
+        {"X-Forwarded-For": "10.0.0.7"},
+        {"Forwarded": "for=10.0.0.7"},
+        {"Via": "1.1 proxy"},
+    ):
+        answer = await there.ask(REGISTER, 400, method="PUT", json=SCRIPT, headers=header)
+        assert "--check-scripts" in answer.text
+    assert (await there.ask("/v1/agent/services")).json() == {}
+
+
+@serving_scripts
+async def test_no_other_door_takes_a_script(there: Mounted) -> None:
+    await there.register("job", "job")
+    path, name = "/api/v1/services/job/instances/job/checks/c", there.registry.name
+    answer = await there.ask(path, 400, method="PUT", json={"kind": "script"})
+    assert "kind" in answer.text
+    check = Check("c", kind="script", args=("true",), runs_on=name)
+    with pytest.raises(Invalid, match="by the Consul door alone"):
+        await there.registry.put_check("job", "job", check)
+    with pytest.raises(Invalid, match="by the Consul door alone"):
+        check_check(msgspec.structs.replace(check, kind="ttl", ttl_ms=1_000))
+
+
+@serving_scripts
+async def test_a_script_of_another_node_is_left_to_that_one(there: Mounted) -> None:
+    await there.register("job", "job", node=there.registry.name)
+    theirs = Check("c", kind="script", args=("true",), runs_on="elsewhere", interval_ms=1_000)
+    own = msgspec.structs.replace(theirs, id="own", runs_on=there.registry.name)
+    await there.registry.write([PutCheck("job", "job", "", each) for each in (theirs, own)])
+
+    await until_status(there, "own", "passing")
+    await asyncio.sleep(1.2)  # longer than the interval
+    shown = await until_status(there, "c", "critical")
+    assert shown["Output"] == ""
+
+
+@served
+async def test_a_node_that_was_not_told_to_takes_no_script(there: Mounted) -> None:
+    answer = await there.ask(REGISTER, 400, method="PUT", json=SCRIPT)
+
+    assert "started with --check-scripts" in answer.text

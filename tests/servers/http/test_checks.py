@@ -29,6 +29,8 @@ async def test_a_check_is_put_shown_listed_reported_and_dropped(world: World) ->
         **HTTP,
         "id": "page",
         "ttl": 0,
+        "args": [],
+        "runs_on": "",
         "method": "GET",
         "body": "",
         "tls": False,

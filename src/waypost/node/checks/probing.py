@@ -18,6 +18,7 @@ from waypost.checks import Check
 from waypost.node.checks import grpc, http
 from waypost.node.checks.allowed import Allowed
 from waypost.node.checks.found import Found
+from waypost.node.checks.scripts import Scripts
 
 _NAMES_MAX: Final = 4_096
 _NAME_S: Final = 5.0
@@ -39,14 +40,18 @@ class Reader(Protocol):
 class Probes:
     """What the probes of one node share: what is allowed, names, TLS contexts."""
 
-    def __init__(self, allowed: Allowed) -> None:
+    def __init__(self, allowed: Allowed, scripts: Scripts | None = None) -> None:
+        """Without ``scripts`` none is run."""
         self._allowed = allowed
+        self._scripts = scripts
         self._names: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._look_ups = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
         self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
 
     async def probe(self, check: Check) -> Found:
         """Look once how the target is; takes no longer than the check's timeout."""
+        if check.kind == "script":
+            return await self._run(check)
         timeout_s = check.probe_timeout_ms / 1000
         try:
             async with asyncio.timeout(timeout_s):
@@ -55,6 +60,13 @@ class Probes:
             return Found("critical", f"{_head(check)}: timed out after {timeout_s:g} s", True)
         except (OSError, ValueError) as error:  # such as a label that IDNA does not take
             return Found("critical", f"{_head(check)}: {_words(error)}")
+
+    async def _run(self, check: Check) -> Found:
+        if self._scripts is None:
+            return Found(
+                "critical", "this node runs no scripts: start it with waypost serve --check-scripts"
+            )
+        return await self._scripts.run(check)
 
     async def _probe(self, check: Check) -> Found:
         host, port, is_tls = _where(check)

@@ -156,7 +156,8 @@ class CheckRunner:
         self._scan_cost_s = time.perf_counter() - began_s
 
     def _assign(self, entry: Entry) -> None:
-        is_mine = owner_of(entry.seed, self._living) == self._node.name
+        runs_on = entry.state.check.runs_on
+        is_mine = (runs_on or owner_of(entry.seed, self._living)) == self._node.name
         if is_mine and not entry.is_mine:
             entry.is_mine = True
             self.mine += 1

@@ -32,6 +32,11 @@ def next_s(check: Check, drawn: float) -> float:
 
 
 def needs_second(state: CheckState, streak: int) -> bool:
-    """Whether one failure would be news, but not enough of it: then the second need not wait."""
+    """Whether one failure would be news, but not enough of it: then the second need not wait.
+
+    A script waits for itself: it may not be made to run twice at once.
+    """
     is_known_well = bool(state.output) and state.status != "critical"
+    if state.check.kind == "script":
+        return False
     return is_known_well and state.check.down_after - max(0, -streak) > 1

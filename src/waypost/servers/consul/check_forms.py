@@ -1,16 +1,15 @@
 """Checks between Consul's form and Waypost's.
 
 Consul says what a check is by which of its fields is given: ``TTL``, ``HTTP``, ``TCP``, ``GRPC``,
-``AliasService``.  A check with none of them is one that only reports change.  What cannot be
-watched for (UDP, H2PING, Docker, scripts, aliases of nodes) is refused, and never taken for
-passing.
+``Args``, ``AliasService``.  A check with none of them is one that only reports change.  What cannot
+be watched for (UDP, H2PING, Docker, aliases of nodes) is refused, and never taken for passing.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-from waypost.checks import Check, CheckKind, CheckStatus, check_check
+from waypost.checks import Check, CheckKind, CheckStatus, NodeName, check_check
 from waypost.errors import Invalid
 from waypost.servers.consul.durations import read_ns, shown
 from waypost.servers.consul.refusals import Refusal
@@ -18,6 +17,7 @@ from waypost.servers.consul.refusals import Refusal
 Span = str | int | float
 REAP_MS_MIN: Final = 60_000
 _INTERVAL_MS_MIN: Final = 1_000
+_AT_INTERVALS: Final = ("script", "http", "tcp", "grpc")
 _STATUSES: Final[dict[str, CheckStatus]] = {
     "passing": "passing",
     "warning": "warning",
@@ -43,6 +43,7 @@ class CheckForm(msgspec.Struct):
     udp: str = ""
     h2ping: str = ""
     osservice: str = ""
+    args: list[str] = []
     scriptargs: list[str] = []
     script: str = ""
     dockercontainerid: str = ""
@@ -75,16 +76,20 @@ def read_status(text: str, otherwise: CheckStatus) -> CheckStatus:
     return _STATUSES[text]
 
 
-def read_check(form: CheckForm, check_id: str, name: str, alias: str = "") -> Check:
-    """A check to keep; ``alias`` names the instance that an alias check is as."""
+def read_check(
+    form: CheckForm, check_id: str, name: str, alias: str = "", scripts_on: NodeName = ""
+) -> Check:
+    """A check to keep; ``alias`` names the instance that an alias check is as.
+
+    A script is refused unless ``scripts_on`` names the node that runs it for the caller.
+    """
     kind, target = _kind_and_target(form, alias)
     try:
         reap_ms = _ms(form.deregistercriticalserviceafter)
         interval_ms = _ms(form.interval)
-        if kind in ("http", "tcp", "grpc") and interval_ms <= 0:
+        if kind in _AT_INTERVALS and interval_ms <= 0:
             raise Refusal(
-                400,
-                "Invalid check: Interval must be > 0 for HTTP, TCP and GRPC checks",
+                400, "Invalid check: Interval must be > 0 for Script, HTTP, TCP and GRPC checks"
             )
         check = Check(
             id=check_id,
@@ -103,24 +108,26 @@ def read_check(form: CheckForm, check_id: str, name: str, alias: str = "") -> Ch
             deregister_after_ms=max(reap_ms, REAP_MS_MIN) if reap_ms else 0,
             notes=form.notes,
             tls=form.grpcusetls or form.tcpusetls,
+            args=tuple(form.args or form.scriptargs) if kind == "script" else (),
+            runs_on=scripts_on if kind == "script" else "",
         )
     except ValueError as error:
         raise Refusal(400, f"Invalid check: {error}") from None
     try:
-        check_check(check)
+        check_check(check, scripts_on)
     except Invalid as error:
         raise Refusal(400, f"Invalid check: {error.message}") from None
     return check
 
 
 def _kind_and_target(form: CheckForm, alias: str) -> tuple[CheckKind, str]:
-    if form.scriptargs or form.script or form.dockercontainerid:
-        raise Refusal(
-            400,
-            "Invalid check: scripts on this agent are disabled from remote calls: Waypost runs no "
-            "programs for those who reach its port; use TTL, HTTP, TCP or GRPC",
-        )
-    for name, given in (("UDP", form.udp), ("H2PING", form.h2ping), ("OSService", form.osservice)):
+    for name, given in (
+        ("UDP", form.udp),
+        ("H2PING", form.h2ping),
+        ("OSService", form.osservice),
+        ("DockerContainerID", form.dockercontainerid),
+        ("Script (use Args)", form.script),
+    ):
         if given:
             raise Refusal(
                 400, f"Invalid check: {name} is not supported: use TTL, HTTP, TCP or GRPC"
@@ -131,6 +138,8 @@ def _kind_and_target(form: CheckForm, alias: str) -> tuple[CheckKind, str]:
         raise Refusal(400, "Invalid check: AliasNode is not supported: alias a service")
     if form.ttl and form.ttl not in ("0s", "0"):
         return "ttl", ""
+    if form.args or form.scriptargs:
+        return "script", ""
     if form.http:
         return "http", form.http
     if form.tcp:
@@ -148,7 +157,7 @@ def _ms(span: Span) -> int:
 
 def interval_of(check: Check) -> str:
     """How often it is looked at, as Consul shows it."""
-    return _shown(check.interval_ms) if check.kind in ("http", "tcp", "grpc") else ""
+    return _shown(check.interval_ms) if check.kind in _AT_INTERVALS else ""
 
 
 def timeout_of(check: Check) -> str:
@@ -178,11 +187,11 @@ def definition_of(check: Check) -> dict[str, Any]:
             definition["AliasService"] = check.target.rpartition("/")[2]
         case "ttl":
             definition["TTL"] = _shown(check.ttl_ms)
-        case "manual":
-            pass
+        case "manual" | "script":
+            pass  # Consul's definition has no field for what a script runs
     if check.tls_skip_verify:
         definition["TLSSkipVerify"] = True
-    if check.kind in ("http", "tcp", "grpc"):
+    if check.kind in _AT_INTERVALS:
         definition["Interval"] = _shown(check.interval_ms)
         if check.timeout_ms:
             definition["Timeout"] = _shown(check.timeout_ms)

@@ -40,7 +40,7 @@ async def register(call: Call) -> Reply:
             raise Refusal(404, f'ServiceID "{form.serviceid[:200]}" does not exist')
         service, instance_id, node = record.instance.service, record.instance.id, ""
     check_id = form.checkid or form.id or form.name
-    check = read_check(form, check_id, form.name, alias_target(agent, form))
+    check = read_check(form, check_id, form.name, alias_target(agent, form), call.scripts_on)
     commands: list[Command] = []
     if node and not (agent.is_server or agent.is_registered):
         commands.append(PutNode(NodeEntry(node, agent.address)))

@@ -10,7 +10,6 @@ In Consul an agent runs beside its services, and a service's id is its own only 
 Each caller sees and changes what is on its node, and no more.
 """
 
-import ipaddress
 from collections.abc import Mapping
 
 from waypost.catalog.nodes import Key
@@ -24,7 +23,7 @@ from waypost.servers.consul.names import (
     service_id_of,
 )
 from waypost.servers.consul.nodes import Nodes
-from waypost.servers.consul.operations import Call
+from waypost.servers.consul.operations import Call, is_loopback
 
 HEADER = "x-waypost-node"
 
@@ -56,7 +55,7 @@ class Agent:
         """Where it is: as known, or where the call comes from."""
         caller, nodes = self._call.caller, self.nodes
         here = nodes.servers.get(self._call.registry.name, "")
-        return nodes.address(self.node, (here if _is_loopback(caller) else caller) or "127.0.0.1")
+        return nodes.address(self.node, (here if is_loopback(caller) else caller) or "127.0.0.1")
 
     def records(self) -> list[Record]:
         """What is on the node, by id."""
@@ -141,13 +140,4 @@ def _node_of_call(call: Call) -> str:
     named = call.asked.headers.get(HEADER) or call.asked.one("node")
     if named:
         return named
-    return call.registry.name if _is_loopback(call.caller) else call.caller
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return not address
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback
+    return call.registry.name if is_loopback(call.caller) else call.caller

@@ -5,6 +5,7 @@ ends with a slash takes all that follows it, slashes included, as ``call.rest``.
 """
 
 import contextlib
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -109,6 +110,10 @@ class Door:
         return CONSTANT if service == CONSUL else self._services.topic(service)
 
 
+_RELAYED: Final = ("forwarded", "x-forwarded-for", "via", "origin")
+"""Headers of requests that somebody else wrote than who sends them: a proxy's, a browser's."""
+
+
 class Call:
     """One request to an operation."""
 
@@ -132,6 +137,13 @@ class Call:
         self.caller = caller
         """The address of the client."""
         self._receive = receive
+
+    @property
+    def scripts_on(self) -> NodeName:
+        """This node, if it runs scripts and a program on its machine calls; else nothing."""
+        is_here = bool(self.caller) and is_loopback(self.caller)
+        is_relayed = any(name in self.asked.headers for name in _RELAYED)
+        return self.registry.scripts_on if is_here and not is_relayed else ""
 
     async def content(self) -> bytes:
         """The body as it is."""
@@ -190,7 +202,7 @@ class Call:
             return self.registry.revision
         for command in commands:
             if isinstance(command, CheckCommand):
-                check_check_command(command)
+                check_check_command(command, self.scripts_on)
         done = await self.registry.write(commands)
         for outcome in done.outcomes:
             with contextlib.suppress(*(_GONE if may_be_gone else ())):
@@ -281,3 +293,13 @@ class Operation(msgspec.Struct, frozen=True):
     path: str
     """Without ``/v1/``."""
     perform: Perform
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a caller is on this machine; who has no address, is."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return not address
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback

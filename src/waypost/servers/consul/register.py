@@ -49,7 +49,7 @@ async def register(call: Call) -> Reply:
         commands.append(Deregister(moved.instance.service, moved.instance.id))
     commands.append(Register(instance))
     for number, form in enumerate(forms, 1):
-        check = _check_of_service(agent, want, form, number, len(forms))
+        check = _check_of_service(call, agent, want, form, number, len(forms))
         given = read_status(form.status, "critical")
         status = given if form.status and check.id not in known else ""
         commands.append(PutCheck(want.service, instance_id, "", check, status, form.output))
@@ -157,11 +157,12 @@ def _node_commands(agent: Agent, address: str) -> list[Command]:
 
 
 def _check_of_service(
-    agent: Agent, want: Wanted, form: CheckForm, number: int, count: int
+    call: Call, agent: Agent, want: Wanted, form: CheckForm, number: int, count: int
 ) -> Check:
+    check_id = form.checkid or form.id
     default = f"service:{want.service_id}" + (f":{number}" if count > 1 else "")
     name = form.name or f"Service '{shown_name(want.service)}' check"
-    return read_check(form, form.checkid or form.id or default, name, alias_target(agent, form))
+    return read_check(form, check_id or default, name, alias_target(agent, form), call.scripts_on)
 
 
 def _enable(call: Call, what: str) -> tuple[bool, str]:

@@ -22,6 +22,7 @@ from waypost.checks import (
     CheckKind,
     CheckState,
     CheckStatus,
+    OpenKind,
 )
 from waypost.model import Revision, check_id
 
@@ -45,7 +46,7 @@ Text = Annotated[str, Meta(extra_json_schema={"maxLength": CHECK_TEXT_CHARS_MAX}
 class _Looked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is looked at, and how."""
 
-    kind: CheckKind
+    kind: OpenKind
     target: Annotated[
         str,
         _told(
@@ -147,6 +148,10 @@ class CheckView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kind: CheckKind
     target: str
+    args: tuple[str, ...]
+    """Of a script."""
+    runs_on: str
+    """The node that runs a script."""
     interval: float
     timeout: float
     ttl: float
@@ -180,6 +185,8 @@ def check_view(state: CheckState) -> CheckView:
         id=check.id,
         kind=check.kind,
         target=check.target,
+        args=check.args,
+        runs_on=check.runs_on,
         interval=check.interval_ms / 1000,
         timeout=check.probe_timeout_ms / 1000,
         ttl=check.ttl_ms / 1000,
