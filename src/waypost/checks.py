@@ -55,10 +55,14 @@ CHECK_TTL_MS_MIN: Final = 50
 IN_A_ROW_MAX: Final = 100
 DEREGISTER_AFTER_MS_MAX: Final = 30 * 24 * 3_600_000
 NODE_CHARS_MAX: Final = 253
+PROBE_HEADER: Final = "waypost-probe"
+"""By it a registry knows that a probe asks over HTTP, and not a program on its machine."""
 
 _PRINTED: Final[re.Pattern[str]] = re.compile(r"[^\x00-\x1f\x7f]+")
 _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding", "upgrade"))
+"""Headers that say where a request ends: with them a body could hold a second request."""
 _URL: Final = re.compile(
     r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?(?:[/?].*)?"
 )
@@ -326,6 +330,11 @@ def _check_headers(headers: dict[str, str]) -> None:
         if not _HEADER_NAME.fullmatch(name):
             raise Invalid(
                 f"check.headers: {name[:80]!r} is no name of a header (RFC 9110, 5.1)",
+                field="check.headers",
+            )
+        if name.lower() in _FRAMING:
+            raise Invalid(
+                f"check.headers: {name!r} is for the prober to say: leave it out",
                 field="check.headers",
             )
         if len(value) > HEADER_CHARS_MAX or not value.isprintable() or not value.isascii():

@@ -141,6 +141,7 @@ def test_what_is_sent_is_what_the_check_says() -> None:
         b"content-length: 2",
         b"host: shop.example",
         b"user-agent: Waypost health check",
+        b"waypost-probe: 1",
         b"x-token: t",
     ]
     assert body == "é".encode()

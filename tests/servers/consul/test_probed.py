@@ -1,6 +1,7 @@
 """Checks that this registry itself performs, as Consul's clients give and see them."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -127,6 +128,30 @@ async def test_a_script_is_taken_from_nobody_but_programs_on_the_machine(there: 
         answer = await there.ask(REGISTER, 400, method="PUT", json=SCRIPT, headers=header)
         assert "--check-scripts" in answer.text
     assert (await there.ask("/v1/agent/services")).json() == {}
+
+
+@serving_scripts
+async def test_no_probe_of_the_registry_itself_brings_it_a_script(there: Mounted) -> None:
+    url = f"http://{there.standalone.http_address}{REGISTER}"
+    probe = {
+        "CheckID": "probe",
+        "HTTP": url,
+        "Method": "PUT",
+        "Body": json.dumps(SCRIPT),
+        "Header": {"Waypost-Probe": [""]},
+        "Interval": "1s",
+    }
+    await there.ask(REGISTER, method="PUT", json={"Name": "web", "Port": 80, "Check": probe})
+
+    async with asyncio.timeout(20):
+        while "--check-scripts" not in (await until_status(there, "probe", "critical"))["Output"]:
+            await asyncio.sleep(0.05)
+    assert list((await there.ask("/v1/agent/services")).json()) == ["web"]
+    for name in ("Transfer-Encoding", "content-length", "Connection"):
+        probe["Header"] = {name: ["chunked"]}  # with a second request in the body
+        body = {"Name": "web", "Port": 80, "Check": probe}
+        answer = await there.ask(REGISTER, 400, method="PUT", json=body)
+        assert "is for the prober to say" in answer.text
 
 
 @serving_scripts

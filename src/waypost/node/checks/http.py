@@ -11,7 +11,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from waypost.checks import OUTPUT_BYTES_MAX, Check, CheckStatus
+from waypost.checks import OUTPUT_BYTES_MAX, PROBE_HEADER, Check, CheckStatus
 from waypost.node.checks.found import Found
 
 HEAD_BYTES_MAX: Final = 16 * 1024
@@ -28,7 +28,7 @@ def request_of(check: Check) -> bytes:
         path += "?" + url.query
     headers = {"host": url.netloc, "user-agent": "Waypost health check", "accept": "*/*"}
     headers |= {name.lower(): value for name, value in check.headers.items()}
-    headers |= {"connection": "close"}
+    headers |= {"connection": "close", PROBE_HEADER: "1"}
     body = check.body.encode()
     if body or check.method in ("POST", "PUT", "PATCH"):
         headers["content-length"] = str(len(body))

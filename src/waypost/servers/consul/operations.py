@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Receive
 
 from waypost.catalog.nodes import Key
-from waypost.checks import NodeName
+from waypost.checks import PROBE_HEADER, NodeName
 from waypost.commands import CheckCommand, Command, Sweep
 from waypost.errors import (
     TooStale,
@@ -110,8 +110,8 @@ class Door:
         return CONSTANT if service == CONSUL else self._services.topic(service)
 
 
-_RELAYED: Final = ("forwarded", "x-forwarded-for", "via", "origin")
-"""Headers of requests that somebody else wrote than who sends them: a proxy's, a browser's."""
+_RELAYED: Final = ("forwarded", "x-forwarded-for", "via", "origin", PROBE_HEADER)
+"""Headers of requests that others wrote than who sends them: a proxy, a browser, a health check."""
 
 
 class Call:
