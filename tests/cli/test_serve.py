@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.programs import Running, Terminal, World
+from tests.standing import go_on, stand_still
 
 import waypost
 
@@ -63,10 +64,10 @@ def test_a_signal_stops_it_gracefully(world: World, number: int) -> None:
 
 def test_a_second_signal_ends_it_at_once(world: World) -> None:
     with world.serving() as registry:
-        registry.send(signal.SIGSTOP)  # so that both have come before either is looked at
+        stand_still(registry.process.pid)  # so that both have come before either is looked at
         registry.send(signal.SIGINT)
         registry.send(signal.SIGTERM)
-        registry.send(signal.SIGCONT)
+        go_on(registry.process.pid)
         ended = registry.finish()
 
     assert ended.code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -286,13 +287,13 @@ def fill(pipe: Path) -> None:
 
 def test_its_log_is_one_line_per_event_with_the_time_in_utc(world: World) -> None:
     with world.serving("-v") as registry:
-        registry.send(signal.SIGSTOP)
+        stand_still(registry.process.pid)
         with (
             pytest.raises(TimeoutError),
             socket.create_connection(registry.native.split(":"), timeout=1.0) as idle,
         ):
             idle.recv(1)
-        registry.send(signal.SIGCONT)  # it notices, and says, that it was stalled
+        go_on(registry.process.pid)  # it notices, and says, that it was stalled
         registry.wait_for_error("stalled")
         ended = registry.stop()
 

@@ -5,7 +5,6 @@ Tests run on that loop too, by ``run``; blocking code runs beside it.
 
 import asyncio
 import contextlib
-import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from importlib import import_module
@@ -181,7 +180,7 @@ class Cluster:
         """Take the majority away from a node."""
         self._is_cut_off = True
         if self._etcd is not None:
-            self._etcd.send(signal.SIGSTOP)
+            self._etcd.stand_still()
         else:
             await self.kill(*(each for each in self.names if each != name))
 
@@ -192,7 +191,7 @@ class Cluster:
     async def heal(self) -> None:
         """Have every node up, and a majority there."""
         if self._is_cut_off and self._etcd is not None:
-            self._etcd.send(signal.SIGCONT)
+            self._etcd.go_on()
         self._is_cut_off = False
         down = [name for name in self.names if name not in self.up]
         if down:

@@ -1,8 +1,6 @@
 """What a test can do to its registry, and what its providers and consumers make of it."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from tests.standing import go_on, stand_still
 
 import waypost
 from waypost import ServiceConsumer, ServiceProvider, ServiceRegistry
@@ -128,19 +127,19 @@ def test_a_provider_in_another_process_keeps_its_lease(
 def test_a_process_that_hangs_loses_its_lease_and_one_that_is_stopped_briefly_does_not(
     waypost_registry: TemporaryRegistry, elsewhere: subprocess.Popen[str]
 ) -> None:
-    os.kill(elsewhere.pid, signal.SIGSTOP)
+    stand_still(elsewhere.pid)
     waypost_registry.clock.advance(0.9)
     assert ids(waypost_registry) == ["elsewhere"]
-    os.kill(elsewhere.pid, signal.SIGCONT)
+    go_on(elsewhere.pid)
     waypost_registry.settle()
     waypost_registry.clock.advance(5)
     assert ids(waypost_registry) == ["elsewhere"]
 
-    os.kill(elsewhere.pid, signal.SIGSTOP)
+    stand_still(elsewhere.pid)
     waypost_registry.clock.advance(1)
     assert ids(waypost_registry) == []
 
-    os.kill(elsewhere.pid, signal.SIGCONT)  # it hears that its session is over, and begins anew
+    go_on(elsewhere.pid)  # it hears that its session is over, and begins anew
     waypost_registry.wait_for("orders", 1)
 
 

@@ -2,11 +2,12 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+from tests.standing import go_on, stand_still
 
 from waypost.cli.demo.ports import free_ports
 
@@ -72,14 +73,18 @@ class EtcdServer:
         return int(self.ctl("get", "probe", "-w=json").split(b'"revision":')[1].split(b",")[0])
 
     def kill(self) -> None:
-        self.send(signal.SIGKILL)
         assert self._process is not None
+        self._process.kill()
         self._process.wait()
         self._process = None
 
-    def send(self, number: int) -> None:
+    def stand_still(self) -> None:
         assert self._process is not None
-        self._process.send_signal(number)
+        stand_still(self._process.pid)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        go_on(self._process.pid)
 
     def stop(self) -> None:
         if self._process is not None:

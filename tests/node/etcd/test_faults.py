@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def test_a_member_that_stands_still_is_left_for_another(cluster: list[EtcdServer
     async def story() -> None:
         async with writer(_settings(*cluster)) as a:
             await a.append(b"1", 1)
-            cluster[0].send(signal.SIGSTOP)
+            cluster[0].stand_still()
             try:
                 for n in range(2, 10):
                     await a.append(b"%d" % n, n)
@@ -105,7 +104,7 @@ def test_a_member_that_stands_still_is_left_for_another(cluster: list[EtcdServer
                 assert a.heard.tokens == list(range(1, 10))
                 assert a.heard.payloads == [b"%d" % n for n in range(1, 10)]
             finally:
-                cluster[0].send(signal.SIGCONT)
+                cluster[0].go_on()
 
     run(story)
 
