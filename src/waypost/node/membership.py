@@ -164,15 +164,18 @@ class Membership:
             await self._change(ask.engine, dict(epoch.members), settings)
 
     async def _transfer(self, name: str) -> None:
+        epoch = self._engine.member_status.epoch
+        if epoch.engine == OUTSIDE:
+            raise Invalid("transfer: on an etcd nobody leads: stop any node as it is", field="verb")
         to = self._member(name) if name else 0
         if to == self._me.nid:
             return
-        others = [to] if to else [*self._engine.member_status.epoch.members]
+        others = [to] if to else [*epoch.members]
         is_there = await self._until(lambda: any(map(self._peers.is_up, others)), LEADERLESS_S)
         is_over = is_there and await self.hand_over(to)
         if not is_over or (to and self._engine.member_status.leader != to):
             raise Unavailable(
-                f"transfer: {name or 'no other member'} did not take over: see in `waypost cluster "
+                f"transfer: {name or 'another member'} did not take over: see in `waypost cluster "
                 "status` that it is up and caught up, then ask again"
             )
 
@@ -231,10 +234,8 @@ class Membership:
     async def hand_over(self, to: int = 0) -> bool:
         """Let another one lead; returns whether one does, before long."""
         status = self._engine.member_status
-        if status.epoch.engine == OUTSIDE and not to:
-            return True  # nobody leads
-        if status.leader != self._me.nid:
-            return True
+        if status.epoch.engine == OUTSIDE or status.leader != self._me.nid:
+            return True  # this node does not lead
         others = {nid: peer for nid, peer in status.epoch.members.items() if nid != self._me.nid}
         if to == self._me.nid or not any(self._peers.is_up(nid) for nid in others):
             return False

@@ -87,6 +87,18 @@ def test_revisions_go_on_into_etcd_and_back(
     tell(story, tmp_path, engine)
 
 
+@pytest.mark.parametrize("name", ["", "b"])
+def test_in_etcd_leadership_cannot_be_handed_over(
+    tmp_path: Path, settings: EtcdSettings, name: str
+) -> None:
+    async def story(world: World) -> None:
+        await switch(world.nodes["a"], "etcd", settings)
+        with pytest.raises(Invalid, match="transfer: on an etcd nobody leads"):
+            await world.nodes["a"].registry.cluster(ClusterAsk("transfer", name))
+
+    tell(story, tmp_path)
+
+
 def test_a_node_that_is_started_anew_goes_on_in_etcd(
     tmp_path: Path, settings: EtcdSettings
 ) -> None:
