@@ -71,7 +71,9 @@ class Heard:
 
 
 class Holding(EtcdClient):
-    """A client that can keep back what etcd answers to reads."""
+    """A client that can keep back what etcd answers to reads, and lose it."""
+
+    is_lost = False
 
     def __init__(self, settings: EtcdSettings) -> None:
         super().__init__(settings)
@@ -91,6 +93,8 @@ class Holding(EtcdClient):
         if not self._may_pass.is_set():
             self.held.set()
             await self._may_pass.wait()
+            if self.is_lost:
+                raise TimedOut("lost on its way")
         return answer
 
 

@@ -68,6 +68,29 @@ def test_an_answer_that_the_watch_has_overtaken_is_no_sign_of_a_restored_etcd(
     run(story)
 
 
+def test_a_read_that_is_given_up_does_not_unsay_what_was_written_meanwhile(
+    settings: EtcdSettings,
+) -> None:
+    async def story() -> None:
+        client = Holding(settings)
+        async with writer(settings, "a", client) as a:
+            client.is_lost = True
+            for is_written in (False, True):
+                client.hold()
+                a.log.barrier(1)
+                await client.held.wait()
+                if is_written:
+                    await a.append(b"1", 2)
+                client.let_go()
+                await a.heard.until(lambda: 1 in a.heard.refusals)
+                assert a.log.is_writable == is_written
+
+                client.held.clear()
+                a.heard.refusals.clear()
+
+    run(story)
+
+
 def test_a_lost_answer_is_not_a_second_entry(settings: EtcdSettings) -> None:
     async def story() -> None:
         client = Forgetful(settings)

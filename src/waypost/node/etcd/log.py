@@ -270,7 +270,7 @@ class EtcdLog:
             self._ask.clear()
             self._forget_late_tokens()
             tokens, self._barriers = self._barriers, []
-            asked_ns = self._clock()
+            asked, asked_ns = asyncio.get_running_loop().time(), self._clock()
             known = self.position.version  # the watch may run ahead of the answer
             try:
                 answer = await self.client.snapshot_of(
@@ -284,9 +284,9 @@ class EtcdLog:
                 failed = Unavailable(f"no majority of etcd confirmed the read: {error}")
                 for token in tokens:
                     self._follower.refused(token, failed)
-                self.writer.is_reachable = False
+                self.writer.unanswered(asked)
                 continue
-            self.writer.is_reachable = True
+            self.writer.answered()
             head, owner, seal = (each.one for each in answer.ranges)
             if seal.create_revision and not head.create_revision:
                 # Everyone else has left, and what is left is a tombstone.

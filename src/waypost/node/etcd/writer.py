@@ -70,7 +70,8 @@ class Writer:
         self._created = 0
         self._version = 0
         self.is_reachable = True
-        """Whether the last attempt was answered."""
+        """Whether the last attempt was answered, be it to write or to confirm a read."""
+        self._answered = 0.0
         self.write_s = WRITE_S
         self.transactions = 0
         self.seconds = 0.0
@@ -97,6 +98,16 @@ class Writer:
     async def drained(self) -> None:
         """Wait until nothing is on its way."""
         await self._idle.wait()
+
+    def answered(self) -> None:
+        """Take note that etcd, a majority of it, answers."""
+        self._answered = asyncio.get_running_loop().time()
+        self.is_reachable = True
+
+    def unanswered(self, asked: float) -> None:
+        """Take note that what was asked then was not answered; if nothing was since, that tells."""
+        if asked >= self._answered:
+            self.is_reachable = False
 
     async def take_over(self) -> None:
         """Become the one that writes under this node's name; who did before can no more."""
@@ -153,10 +164,11 @@ class Writer:
         began = loop.time()
         is_first = True
         while True:
+            tried = loop.time()
             try:
                 answer = await self._try(item)
             except TimedOut as error:
-                self.is_reachable = False
+                self.unanswered(tried)
                 if loop.time() - began >= self.write_s:
                     self._waiting.not_put(item, _unknown(error.message))
                     return
@@ -167,7 +179,7 @@ class Writer:
                 # This attempt was refused; of an earlier one that is not known.
                 self._waiting.not_put(item, error if is_first else _unknown(error.message))
                 return
-            self.is_reachable = True
+            self.answered()
             if answer.succeeded:
                 self._version += 1
                 self.transactions += 1
