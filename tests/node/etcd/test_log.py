@@ -81,6 +81,7 @@ def test_a_read_that_is_given_up_does_not_unsay_what_was_written_meanwhile(
                 await client.held.wait()
                 if is_written:
                     await a.append(b"1", 2)
+                    await until(lambda: not a.log.is_busy)
                 client.let_go()
                 await a.heard.until(lambda: 1 in a.heard.refusals)
                 assert a.log.is_writable == is_written
