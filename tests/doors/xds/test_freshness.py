@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
-from tests.doors.over_http import Api
+from tests.doors.over_http import Api, eventually
 from tests.processes.cluster import ClusterProcesses
 
 from waypost.servers.xds.kinds import EDS
@@ -33,11 +33,23 @@ def version_told(address: str, version: str) -> str:
         return str(discovery_pb2.DiscoveryResponse.FromString(next(call)).version_info)
 
 
+def has_heard_from_a_leader(address: str) -> bool:
+    """Whether a node answers at all: just started, it sends its clients elsewhere."""
+    try:
+        return bool(version_told(address, ""))
+    except grpc.RpcError as error:
+        if "has not heard from a leader yet" not in str(error):
+            raise
+        return False
+
+
 def test_a_node_that_is_behind_what_the_client_knows_sends_it_elsewhere(
     cluster: ClusterProcesses, api: Api
 ) -> None:
     api.register("orders", "a")
     nodes = [node.xds for node in cluster.nodes.values()]
+    for node in nodes:
+        eventually(lambda node=node: has_heard_from_a_leader(node))  # type: ignore[misc]
 
     told = version_told(nodes[0], "")
     name, _, revision = told.rpartition(".")
